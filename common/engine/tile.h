@@ -30,9 +30,9 @@ struct TileSpec {
   float scale = 1;
   Normaliser normaliser = Normaliser::kSoftmax;
   double divisor = 1;
-  std::vector<float> slopes;  // ALiBi: s -= slope_h |i - j|, a head; or empty
-  bool gated = false;         // out is multiplied by TileCall::gate
-  Pattern pattern;
+  std::vector<float> slopes = {};  // ALiBi: s -= slope_h |i - j|; or empty
+  bool gated = false;              // out is multiplied by TileCall::gate
+  Pattern pattern = {};
 };
 
 /// One pass's tensors and where they stand in the sequence. Key row r holds
@@ -40,9 +40,9 @@ struct TileSpec {
 /// the positions between. ForKeys ranges never fall in the gap.
 struct TileCall {
   ConstView q, k, v;
-  ConstView gate;  // [B, Hq, Tq, v_dim] when gated
-  View out;
-  View ungated;            // when gated: the product before the gate, f32; or
+  ConstView gate = {};     // [B, Hq, Tq, v_dim] when gated
+  View out = {};
+  View ungated = {};       // when gated: the product before the gate, f32; or
                            //   null data
   float* lse = nullptr;    // contiguous [B, Hq, Tq], or null
   int64_t q_position = 0;  // of query row 0
@@ -81,8 +81,8 @@ void TileDecode(const TileSpec& spec, const TileCall& call, Bytes scratch,
                 Exec& exec);
 
 /// The whole plan of a variant that is a TileSpec: forward, backward, and
-/// decoding from a cache of keys and values. `gate_input` is the index of the
-/// gate among the extras when spec.gated.
+/// decoding from a cache of keys and values. When spec.gated the gate is the
+/// first of the extras.
 std::unique_ptr<Plan> MakeTilePlan(const Problem& problem, TileSpec spec);
 
 /// The description of a problem before a variant changes what it changes:

@@ -1,0 +1,369 @@
+// The plan that stands behind a TileSpec: memory, the three passes, and what
+// they cost.
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "arena.h"
+#include "engine/kv_cache.h"
+#include "engine/tile.h"
+#include "position.h"
+
+namespace saccade {
+namespace {
+
+// Rows of a task of the gate's backward pass.
+constexpr int64_t kGateRows = 64;
+
+int64_t Rows(const TileSpec& spec, int64_t q_len) {
+  return spec.batch * spec.q_heads * q_len;
+}
+
+size_t CountBytes(auto layout) {
+  Arena count;
+  layout(count);
+  return count.used();
+}
+
+// Rows `first` .. `first` + n - 1 of a view.
+template <class Void>
+BasicView<Void> Slice(BasicView<Void> x, int64_t first, int64_t n) {
+  if (x.data != nullptr) {
+    using Byte =
+        std::conditional_t<std::is_const_v<Void>, const std::byte, std::byte>;
+    x.data =
+        static_cast<Byte*>(x.data) + first * x.row_stride * SizeOf(x.dtype);
+  }
+  x.len = n;
+  return x;
+}
+
+// What Forward keeps for Backward.
+struct Saved {
+  Saved(Arena& arena, const TileSpec& spec, int64_t q_len) {
+    if (spec.normaliser == Normaliser::kSoftmax)
+      lse = arena.Take<float>(Rows(spec, q_len));
+    if (spec.gated) ungated = arena.Take<float>(Rows(spec, q_len) * spec.v_dim);
+  }
+  View Ungated(const TileSpec& s, int64_t q_len) const {
+    if (!s.gated) return {};
+    return Contiguous<void>(ungated, DType::kF32, s.batch, s.q_heads, q_len,
+                            s.v_dim);
+  }
+  float* lse = nullptr;
+  float* ungated = nullptr;
+};
+
+// Softmax over several parts merges them by their log-sum-exps.
+bool NeedsLse(const TileSpec& spec) {
+  return spec.normaliser == Normaliser::kSoftmax && spec.pattern.size() > 1;
+}
+
+struct ForwardScratch {
+  ForwardScratch(Arena& arena, const TileSpec& spec, int64_t q_len, int slots)
+      : tile_bytes(TileForwardScratch(spec, slots)),
+        tile(arena.Take<std::byte>(static_cast<int64_t>(tile_bytes))) {
+    if (NeedsLse(spec)) lse = arena.Take<float>(Rows(spec, q_len));
+  }
+  size_t tile_bytes;
+  std::byte* tile;
+  float* lse = nullptr;
+};
+
+struct BackwardScratch {
+  BackwardScratch(Arena& arena, const TileSpec& spec, const Problem& p,
+                  int slots)
+      : tile_bytes(TileBackwardScratch(spec, p.q_len, p.kv_len, slots)),
+        tile(arena.Take<std::byte>(static_cast<int64_t>(tile_bytes))) {
+    if (spec.gated)
+      dout = arena.Take<std::byte>(Rows(spec, p.q_len) * spec.v_dim *
+                                   SizeOf(spec.dtype));
+  }
+  size_t tile_bytes;
+  std::byte* tile;
+  std::byte* dout = nullptr;  // by the product before the gate
+};
+
+struct ExtendScratch {
+  ExtendScratch(Arena& arena, const TileSpec& spec, int64_t rows,
+                bool piecewise, int64_t kv_len, int slots)
+      : tile_bytes(std::max(TileForwardScratch(spec, slots),
+                            TileDecodeScratch(spec, kv_len, slots))),
+        tile(arena.Take<std::byte>(static_cast<int64_t>(tile_bytes))) {
+    if (NeedsLse(spec) ||
+        (piecewise && spec.normaliser == Normaliser::kSoftmax))
+      lse = arena.Take<float>(Rows(spec, rows));
+  }
+  size_t tile_bytes;
+  std::byte* tile;
+  float* lse = nullptr;
+};
+
+float ToFloat(float x) { return x; }
+float ToFloat(BF16 x) {
+  return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
+}
+
+template <class T>
+T FromFloat(float x) {
+  if constexpr (std::is_same_v<T, float>) {
+    return x;
+  } else {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    // A NaN's mantissa must not round up into an infinity.
+    if (x != x) return {static_cast<uint16_t>(bits >> 16 | 0x40)};
+    const uint32_t even = 0x7fff + (bits >> 16 & 1);
+    return {static_cast<uint16_t>((bits + even) >> 16)};
+  }
+}
+
+// One row of the gate's backward pass:
+//   dgate = dout (.) ungated,  d ungated = dout (.) gate.
+template <class T>
+void GateRow(const T* dout, const T* gate, const float* ungated, int64_t dim,
+             T* dgate, T* dungated) {
+  for (int64_t c = 0; c < dim; ++c) {
+    const float up = ToFloat(dout[c]);
+    const float g = ToFloat(gate[c]);
+    dgate[c] = FromFloat<T>(up * ungated[c]);
+    dungated[c] = FromFloat<T>(up * g);
+  }
+}
+
+template <class T>
+void GateBackward(const ConstView& dout, const ConstView& gate,
+                  const ConstView& ungated, const View& dgate,
+                  const View& dungated, Exec& exec) {
+  const int64_t blocks = (dout.len + kGateRows - 1) / kGateRows;
+  exec.For(dout.batch * dout.heads * blocks, [&](int64_t task, int) {
+    const int64_t head = task / blocks, first = task % blocks * kGateRows;
+    const int64_t b = head / dout.heads, h = head % dout.heads;
+    const int64_t end = std::min(dout.len, first + kGateRows);
+    for (int64_t t = first; t < end; ++t)
+      GateRow(dout.Row<T>(b, h, t), gate.Row<T>(b, h, t),
+              ungated.Row<float>(b, h, t), dout.dim, dgate.Row<T>(b, h, t),
+              dungated.Row<T>(b, h, t));
+  });
+}
+
+KvCache::Shape CacheShape(const Problem& problem, const TileSpec& spec) {
+  KvCache::Shape shape{.batch = spec.batch,
+                       .heads = spec.kv_heads,
+                       .qk_dim = spec.qk_dim,
+                       .v_dim = spec.v_dim,
+                       .dtype = spec.dtype,
+                       .capacity = problem.kv_len,
+                       .append = problem.q_len};
+  // A pure window forgets; any other pattern may come back to any key.
+  const Part& part = spec.pattern.front();
+  if (spec.pattern.size() == 1 && part.kind == Part::Kind::kBand &&
+      part.step == 1) {
+    shape.reach = std::min(part.reach, part.high);
+    // A mask that cuts at `high` cuts sinks too.
+    shape.sinks = part.high >= kFar ? part.sinks : 0;
+  }
+  return shape;
+}
+
+class TilePlan final : public Plan {
+ public:
+  TilePlan(const Problem& problem, TileSpec spec)
+      : Plan(problem),
+        spec_(std::move(spec)),
+        causal_(problem.mask != Mask::kNone),
+        cache_(CacheShape(problem, spec_)) {}
+
+ protected:
+  Footprint DoMemory(int slots) const override;
+  void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
+                 Bytes scratch, Exec& exec) const override;
+  void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
+                  Bytes scratch, Exec& exec) const override;
+  void DoReset(Bytes state) const override {
+    if (causal_) cache_.Reset(state);
+  }
+  Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
+                  Bytes scratch, Exec& exec) const override;
+
+ private:
+  bool Piecewise() const { return cache_.step() < problem_.q_len; }
+  ExtendScratch LayOutExtend(Arena& arena, int slots) const {
+    return {arena, spec_, cache_.step(), Piecewise(), problem_.kv_len, slots};
+  }
+
+  TileSpec spec_;
+  bool causal_;
+  KvCache cache_;
+};
+
+Footprint TilePlan::DoMemory(int slots) const {
+  const Problem& p = problem_;
+  Footprint bytes;
+  bytes.forward_scratch = CountBytes(
+      [&](Arena& arena) { ForwardScratch(arena, spec_, p.q_len, slots); });
+  bytes.backward_scratch = CountBytes(
+      [&](Arena& arena) { BackwardScratch(arena, spec_, p, slots); });
+  bytes.saved = CountBytes([&](Arena& arena) { Saved(arena, spec_, p.q_len); });
+  if (causal_) {
+    bytes.extend_scratch =
+        CountBytes([&](Arena& arena) { LayOutExtend(arena, slots); });
+    bytes.state = cache_.bytes();
+  }
+  return bytes;
+}
+
+void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
+                         Bytes scratch, Exec& exec) const {
+  Arena arena(scratch);
+  const ForwardScratch space(arena, spec_, problem_.q_len, exec.slots());
+  TileCall call{.q = in.q,
+                .k = in.k,
+                .v = in.v,
+                .gate = in.extra[0],
+                .out = out.out,
+                .lse = out.lse,
+                .q_position = QueryOffset(problem_),
+                .kv_end = problem_.kv_len};
+  if (call.lse == nullptr) call.lse = space.lse;
+  if (!saved.empty()) {
+    Arena kept(saved);
+    const Saved keep(kept, spec_, problem_.q_len);
+    call.ungated = keep.Ungated(spec_, problem_.q_len);
+    if (keep.lse != nullptr) call.lse = keep.lse;
+  }
+  if (spec_.normaliser != Normaliser::kSoftmax) call.lse = nullptr;
+  TileForward(spec_, call, {space.tile, space.tile_bytes}, exec);
+  if (out.lse != nullptr && call.lse != nullptr && call.lse != out.lse)
+    std::copy_n(call.lse, Rows(spec_, problem_.q_len), out.lse);
+}
+
+void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
+                          const Gradients& grad, Bytes scratch,
+                          Exec& exec) const {
+  const Problem& p = problem_;
+  Arena arena(scratch);
+  const BackwardScratch space(arena, spec_, p, exec.slots());
+  // The arena only lays the pieces out; nothing is written to what was saved.
+  Arena kept({const_cast<std::byte*>(up.saved.data()), up.saved.size()});
+  const Saved keep(kept, spec_, p.q_len);
+
+  TileBackwardCall call{.forward = {.q = in.q,
+                                    .k = in.k,
+                                    .v = in.v,
+                                    .lse = keep.lse,
+                                    .q_position = QueryOffset(p),
+                                    .kv_end = p.kv_len},
+                        .out = up.out,
+                        .dout = up.dout,
+                        .dq = grad.dq,
+                        .dk = grad.dk,
+                        .dv = grad.dv};
+  if (spec_.gated) {
+    const View ungated = keep.Ungated(spec_, p.q_len);
+    const View dungated = Contiguous<void>(space.dout, spec_.dtype, spec_.batch,
+                                           spec_.q_heads, p.q_len, spec_.v_dim);
+    const auto pass =
+        spec_.dtype == DType::kF32 ? GateBackward<float> : GateBackward<BF16>;
+    pass(up.dout, in.extra[0], ungated, grad.dextra[0], dungated, exec);
+    call.out = ungated;
+    call.dout = dungated;
+  }
+  TileBackward(spec_, call, {space.tile, space.tile_bytes}, exec);
+}
+
+Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
+                          Bytes scratch, Exec& exec) const {
+  if (!causal_) return Unsupported("Extend: only causal problems decode");
+  const int64_t n = fresh.q.len;
+  if (n > problem_.q_len)
+    return Invalid("Extend: " + std::to_string(n) +
+                   " tokens, but the plan was made for at most " +
+                   std::to_string(problem_.q_len));
+  Result<KvCache::Held> held = cache_.Open(state);
+  if (!held.ok()) return held.status();
+  if (n > problem_.kv_len - held->tokens)
+    return Exhausted("Extend: " + std::to_string(held->tokens) + " + " +
+                     std::to_string(n) + " tokens are more than the " +
+                     std::to_string(problem_.kv_len) + " that state can hold");
+
+  Arena arena(scratch);
+  const ExtendScratch space = LayOutExtend(arena, exec.slots());
+  for (int64_t first = 0; first < n; first += cache_.step()) {
+    const int64_t rows = std::min(cache_.step(), n - first);
+    const int64_t position = held->tokens;
+    cache_.Append(state, *held, fresh.k, fresh.v, first, rows, exec);
+    const bool whole = rows == n;
+    TileCall call{.q = Slice(fresh.q, first, rows),
+                  .k = held->k,
+                  .v = held->v,
+                  .gate = Slice(fresh.extra[0], first, rows),
+                  .out = Slice(out.out, first, rows),
+                  .lse = whole && out.lse != nullptr ? out.lse : space.lse,
+                  .q_position = position,
+                  .kv_end = held->tokens,
+                  .k_split = held->split,
+                  .k_shift = held->shift};
+    const Bytes tile{space.tile, space.tile_bytes};
+    if (rows <= kDecodeRows)
+      TileDecode(spec_, call, tile, exec);
+    else
+      TileForward(spec_, call, tile, exec);
+    if (whole || out.lse == nullptr || call.lse == nullptr) continue;
+    for (int64_t head = 0; head < spec_.batch * spec_.q_heads; ++head)
+      std::copy_n(call.lse + head * rows, rows, out.lse + head * n + first);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Plan> MakeTilePlan(const Problem& problem, TileSpec spec) {
+  return std::make_unique<TilePlan>(problem, std::move(spec));
+}
+
+TileSpec MakeTileSpec(const Problem& problem) {
+  TileSpec spec{.batch = problem.batch,
+                .q_heads = problem.q_heads,
+                .kv_heads = problem.kv_heads,
+                .qk_dim = problem.qk_dim,
+                .v_dim = problem.v_dim,
+                .dtype = problem.dtype,
+                .scale = problem.scale,
+                .pattern = {MaskPart(problem)}};
+  if (problem.position.name == "alibi")
+    spec.slopes = AlibiSlopes(problem.q_heads);
+  return spec;
+}
+
+Cost TileCost(const Problem& problem, const TileSpec& spec) {
+  const auto batch = static_cast<double>(spec.batch);
+  const double q_heads = batch * static_cast<double>(spec.q_heads);
+  const double kv_heads = batch * static_cast<double>(spec.kv_heads);
+  const auto d = static_cast<double>(spec.qk_dim);
+  const auto e = static_cast<double>(spec.v_dim);
+  const auto element = static_cast<double>(SizeOf(spec.dtype));
+  // Of one query: q and out, and the gate.
+  const double q_width = d + e + (spec.gated ? e : 0);
+
+  const double pairs =
+      q_heads * VisiblePairs(spec.pattern, QueryOffset(problem), problem.q_len,
+                             problem.kv_len);
+  Cost cost;
+  cost.forward_flops = 2 * pairs * (d + e);           // q k, w v
+  cost.backward_flops = 2 * pairs * (3 * d + 2 * e);  // q k, dk, dq; do v, dv
+  cost.forward_bytes =
+      element * (q_heads * static_cast<double>(problem.q_len) * q_width +
+                 kv_heads * static_cast<double>(problem.kv_len) * (d + e));
+  if (problem.mask != Mask::kNone && problem.kv_len > 0) {
+    const auto keys = static_cast<double>(
+        VisibleKeys(spec.pattern, problem.kv_len - 1, problem.kv_len));
+    cost.decode_flops = 2 * q_heads * keys * (d + e);
+    cost.decode_bytes =
+        element * (q_heads * q_width + kv_heads * keys * (d + e));
+  }
+  return cost;
+}
+
+}  // namespace saccade
