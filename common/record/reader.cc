@@ -1,0 +1,157 @@
+// Reads a run's file without trusting any of it.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#include "record/record.h"
+
+namespace saccade::record {
+namespace {
+
+constexpr int kMaxDepth = 4;
+constexpr size_t kMaxWarnings = 20;
+
+// Brackets open at once, strings left out. The parser itself keeps no limit.
+int Depth(std::string_view line) {
+  int depth = 0;
+  int deepest = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      if (c == '"') quoted = false;
+      continue;
+    }
+    if (c == '"') quoted = true;
+    if (c == '{' || c == '[') deepest = std::max(deepest, ++depth);
+    if (c == '}' || c == ']') --depth;
+  }
+  return deepest;
+}
+
+Result<Json> ParseLine(std::string_view line) {
+  if (line.size() > static_cast<size_t>(kMaxLineBytes)) {
+    return IoError(fmt::format("the line has {} bytes, more than {} allowed",
+                               line.size(), kMaxLineBytes));
+  }
+  if (Depth(line) > kMaxDepth) {
+    return IoError(fmt::format("nested deeper than {} levels", kMaxDepth));
+  }
+  Json record = Json::parse(line.begin(), line.end(), nullptr, false);
+  if (record.is_discarded()) {
+    return IoError("not valid JSON, or a number out of range");
+  }
+  const Status status = Validate(record, Strictness::kLenient);
+  if (!status.ok()) return IoError(status.message());
+  return record;
+}
+
+Result<std::string> ReadFile(const std::string& path) {
+  struct stat info = {};
+  if (::stat(path.c_str(), &info) != 0) {
+    return Status(errno == ENOENT ? Code::kNotFound : Code::kIo,
+                  fmt::format("{}: {}", path, std::strerror(errno)));
+  }
+  // A pipe would block, a device might never end.
+  if (!S_ISREG(info.st_mode)) {
+    return IoError(fmt::format("{}: not a regular file", path));
+  }
+  if (info.st_size > kMaxFileBytes) {
+    return IoError(fmt::format("{}: has {} bytes, more than {} allowed", path,
+                               info.st_size, kMaxFileBytes));
+  }
+  std::string text(static_cast<size_t>(info.st_size), '\0');
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return IoError(fmt::format("{}: {}", path, std::strerror(errno)));
+  }
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return IoError(fmt::format("{}: reading failed", path));
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
+}
+
+// A header of another schema may fail our checks for reasons that would only
+// confuse, so the version is told first.
+Status CheckHeader(std::string_view line) {
+  if (line.size() > static_cast<size_t>(kMaxLineBytes) ||
+      Depth(line) > kMaxDepth) {
+    return IoError("not the header of a run");
+  }
+  const Json header = Json::parse(line.begin(), line.end(), nullptr, false);
+  if (!header.is_object() || header.value("kind", Json()) != "run") {
+    return IoError("not the header of a run");
+  }
+  const Json schema = header.value("schema", Json());
+  if (!schema.is_number_integer() || schema != kSchemaVersion) {
+    return IoError(
+        fmt::format("written by schema {:.20}; this program reads schema {}",
+                    schema.dump(), kSchemaVersion));
+  }
+  return {};
+}
+
+// Takes one line into the run, or says why it cannot.
+Status TakeLine(std::string_view line, int64_t number, Run& run) {
+  if (number == 1) {
+    const Status status = CheckHeader(line);
+    if (!status.ok()) return status;
+  }
+  Result<Json> record = ParseLine(line);
+  if (!record.ok()) return record.status();
+  const bool header = (*record)["kind"] == "run";
+  if (header && number > 1) return IoError("a second header");
+  if (header) {
+    run.header = Record(std::move(*record), number);
+  } else {
+    run.records.emplace_back(std::move(*record), number);
+  }
+  return {};
+}
+
+bool Blank(std::string_view line) {
+  return line.find_first_not_of(" \t\r") == std::string_view::npos;
+}
+
+}  // namespace
+
+Result<Run> ReadRun(const std::string& path) {
+  Result<std::string> text = ReadFile(path);
+  if (!text.ok()) return text.status();
+  if (text->empty()) {
+    return IoError(fmt::format("{}: the file is empty", path));
+  }
+  Run run;
+  run.path = path;
+  size_t dropped = 0;
+  int64_t number = 0;
+  for (size_t begin = 0; begin < text->size();) {
+    ++number;
+    const size_t newline = text->find('\n', begin);
+    const bool whole = newline != std::string::npos;
+    const size_t end = whole ? newline : text->size();
+    const std::string_view line(text->data() + begin, end - begin);
+    begin = whole ? end + 1 : end;
+    Status status;
+    if (number == 1 || !Blank(line)) status = TakeLine(line, number, run);
+    if (status.ok() || whole) run.size = static_cast<int64_t>(begin);
+    if (status.ok()) continue;
+    if (number > 1 && ++dropped > kMaxWarnings) continue;
+    const std::string why =
+        fmt::format("{}:{}: {}", path, number,
+                    whole ? status.message() : "cut off (was the run killed?)");
+    if (number == 1) return IoError(why);
+    run.warnings.push_back(why + "; this line is dropped");
+  }
+  if (dropped > kMaxWarnings) {
+    run.warnings.push_back(fmt::format("{}: {} more malformed lines dropped",
+                                       path, dropped - kMaxWarnings));
+  }
+  return run;
+}
+
+}  // namespace saccade::record
