@@ -1,0 +1,96 @@
+// Exponentials that keep NaN, to about one unit in the last place.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_SIMD_MATH_INL_H_
+#undef SACCADE_COMMON_SIMD_MATH_INL_H_
+#else
+#define SACCADE_COMMON_SIMD_MATH_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+
+constexpr float kLog2E = 1.44269504f;
+constexpr float kLn2 = 0.693147181f;
+
+/// 2^x for x <= 0 (and up to 126), within 1.5e-7 relative; exactly 1 at 0 and 0
+/// at -infinity; below -126 the result may be 0. NaN stays NaN.
+///
+/// The polynomial is the minimax fit of degree 5 on [-1/2, 1/2] among those
+/// that are 1 at 0 (9.3e-8). Adding 1.5 * 2^23 rounds x to an integer that sits
+/// in the low bits, from where a shift takes it to the exponent; Highway's
+/// NearestInt costs three operations more, for overflow. AVX3 scales in one
+/// instruction that Highway lacks.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> Exp2(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+#if HWY_TARGET <= HWY_AVX3
+  const auto n = hn::Round(x);
+  const auto f = hn::Sub(x, n);
+#else
+  const auto magic = hn::Set(d, 12582912.0f);
+  x = hn::Max(hn::Set(d, -127.0f), x);  // of two, Max keeps a NaN in second
+  const auto n = hn::Add(x, magic);
+  const auto f = hn::Sub(x, hn::Sub(n, magic));
+#endif
+  auto p =
+      hn::MulAdd(hn::Set(d, 1.326952130e-3f), f, hn::Set(d, 9.671291336e-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 5.550710857e-2f));
+  p = hn::MulAdd(p, f, hn::Set(d, 2.402224690e-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 6.931470037e-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+#if HWY_TARGET <= HWY_AVX3
+  // At -infinity p is NaN, and scaling NaN by 2^-infinity is defined to be 0.
+  if constexpr (hn::MaxLanes(D()) == 16)
+    return hn::Vec<D>{_mm512_scalef_ps(p.raw, n.raw)};
+  else if constexpr (hn::MaxLanes(D()) == 8)
+    return hn::Vec<D>{_mm256_scalef_ps(p.raw, n.raw)};
+  else
+    return hn::Vec<D>{_mm_scalef_ps(p.raw, n.raw)};
+#else
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(
+      d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, n))));
+#endif
+}
+
+/// e^x for any x, within 1.2e-7 relative where the result is normal; infinity
+/// above 88.73, 0 below -104. NaN stays NaN.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> Exp(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  // Of two, Min and Max keep a NaN in second place.
+  x = hn::Min(hn::Set(d, 90.0f), hn::Max(hn::Set(d, -110.0f), x));
+  const auto magic = hn::Set(d, 12582912.0f);
+  const auto shifted = hn::MulAdd(x, hn::Set(d, kLog2E), magic);
+  const auto n = hn::Sub(shifted, magic);
+  // ln 2 in two pieces; n times the first is exact.
+  auto f = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  f = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), f);
+  // The minimax fit of degree 6 on [-ln 2 / 2, ln 2 / 2] (3e-9).
+  auto p =
+      hn::MulAdd(hn::Set(d, 1.381830196e-3f), f, hn::Set(d, 8.368532173e-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 4.166829214e-2f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.666652262e-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 4.999999404e-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  // 2^n in two factors, as n is -159 .. 130. NaN's bits give finite factors.
+  const hn::RebindToSigned<D> di;
+  const auto whole = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, magic));
+  const auto half = hn::ShiftRight<1>(whole);
+  const auto power = [&](auto e) {
+    return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
+  };
+  return hn::Mul(hn::Mul(p, power(half)), power(hn::Sub(whole, half)));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_SIMD_MATH_INL_H_
