@@ -130,6 +130,8 @@ struct Gradients {
   std::array<View, kMaxExtras> dextra = {};
 };
 
+struct Variant;
+
 /// A variant made for one problem. Immutable; may be shared by threads, each
 /// with its own buffers. Passes allocate nothing; all that can fail is checked
 /// before the first write, and buffers too small or misaligned (64 bytes) are
@@ -162,20 +164,22 @@ class Plan {
 
  protected:
   explicit Plan(Problem problem) : problem_(std::move(problem)) {}
-  friend class PositionedPlan;
 
   virtual Footprint DoMemory(int slots) const = 0;
   virtual void DoForward(const Inputs&, const Outputs&, Bytes saved,
                          Bytes scratch, Exec&) const = 0;
   virtual void DoBackward(const Inputs&, const Upstream&, const Gradients&,
-                          Bytes scratch, Exec&) const {
-    (void)this;
-  }
-  virtual void DoReset(Bytes state) const { (void)state; }
+                          Bytes scratch, Exec&) const;
+  virtual void DoReset(Bytes state) const;
   virtual Status DoExtend(const Inputs&, const Outputs&, Bytes state,
                           Bytes scratch, Exec&) const;
 
   Problem problem_;
+
+ private:
+  friend Result<std::unique_ptr<Plan>> MakePlan(const Variant&, const Problem&);
+  Status CheckExtends() const;
+  const Variant* variant_ = nullptr;  // whose traits and inputs bind callers
 };
 
 /// What a variant can do.
@@ -250,14 +254,14 @@ struct Variant {
   std::vector<Knob> knobs = {};
   std::vector<ExtraInput> inputs = {};
   Layer layer = {};
-  /// All three see a problem whose shapes are checked, knobs resolved and
-  /// scale set (0 becomes the default for the variant: see default_scale).
+  /// Scale when Problem::scale is 0: 1/sqrt(qk_dim), or 1.
+  bool scaled = true;
+  /// All three see a resolved problem: shapes, knobs and position checked,
+  /// knobs complete, scale set.
   Cost (*cost)(const Problem&) = nullptr;
   Result<std::unique_ptr<Plan>> (*plan)(const Problem&) = nullptr;
   void (*oracle)(const Problem&, const OracleInputs&,
                  const OracleOutputs&) = nullptr;
-  /// Scale when Problem::scale is 0: 1/sqrt(qk_dim), or 1.
-  bool scaled = true;
 };
 
 /// All variants, in report order.

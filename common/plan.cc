@@ -1,0 +1,165 @@
+// The checks before every pass. Past them a kernel cannot fail.
+#include <cmath>
+#include <string>
+
+#include "arena.h"
+#include "saccade/variant.h"
+
+namespace saccade {
+namespace {
+
+struct Shape {
+  int64_t batch, heads, len, dim;
+};
+
+std::string Text(const Shape& s) {
+  return "[" + std::to_string(s.batch) + ", " + std::to_string(s.heads) + ", " +
+         std::to_string(s.len) + ", " + std::to_string(s.dim) + "]";
+}
+
+template <class V>
+Status CheckView(const char* name, const V& view, const Shape& want,
+                 DType dtype) {
+  const Shape got{view.batch, view.heads, view.len, view.dim};
+  if (got.batch != want.batch || got.heads != want.heads ||
+      got.len != want.len || got.dim != want.dim)
+    return Invalid(std::string(name) + " has shape " + Text(got) +
+                   ", the plan wants " + Text(want));
+  if (view.dtype != dtype)
+    return Invalid(std::string(name) + " is " + NameOf(view.dtype) +
+                   ", the plan wants " + NameOf(dtype));
+  if (view.elements() > 0) {
+    if (view.data == nullptr) return Invalid(std::string(name) + " is null");
+    if (reinterpret_cast<uintptr_t>(view.data) % SizeOf(dtype) != 0)
+      return Invalid(std::string(name) +
+                     " is not aligned to its elements' size");
+  }
+  return {};
+}
+
+template <class B>
+Status CheckBytes(const char* name, const B& bytes, size_t need) {
+  if (bytes.size() < need)
+    return Invalid(std::string(name) + " has " + std::to_string(bytes.size()) +
+                   " bytes, " + std::to_string(need) + " are needed");
+  if (need > 0 && reinterpret_cast<uintptr_t>(bytes.data()) % kAlign != 0)
+    return Invalid(std::string(name) + " is not aligned to 64 bytes");
+  return {};
+}
+
+#define SACCADE_RETURN_IF_ERROR(expression) \
+  if (Status status_ = (expression); !status_.ok()) return status_
+
+// Inputs of q_len queries and kv_len keys.
+Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
+                   int64_t q_len, int64_t kv_len) {
+  const Shape q{p.batch, p.q_heads, q_len, p.qk_dim};
+  const Shape k{p.batch, p.kv_heads, kv_len, p.qk_dim};
+  const Shape v{p.batch, p.kv_heads, kv_len, p.v_dim};
+  SACCADE_RETURN_IF_ERROR(CheckView("q", in.q, q, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckView("k", in.k, k, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckView("v", in.v, v, p.dtype));
+  for (size_t n = 0; variant && n < variant->inputs.size(); ++n) {
+    const ExtraInput& extra = variant->inputs[n];
+    Shape shape = extra.per_query ? q : v;
+    shape.dim = extra.value_width ? p.v_dim : 1;
+    SACCADE_RETURN_IF_ERROR(CheckView(std::string(extra.name).c_str(),
+                                      in.extra[n], shape, p.dtype));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status Plan::Forward(const Inputs& in, const Outputs& out, Bytes saved,
+                     Bytes scratch, Exec& exec) const {
+  const Problem& p = problem_;
+  SACCADE_RETURN_IF_ERROR(CheckInputs(p, variant_, in, p.q_len, p.kv_len));
+  SACCADE_RETURN_IF_ERROR(CheckView(
+      "out", out.out, {p.batch, p.q_heads, p.q_len, p.v_dim}, p.dtype));
+  if (out.lse && variant_ && !variant_->traits.lse)
+    return Unsupported(std::string(variant_->name) +
+                       " has no log-sum-exp to write");
+  const Footprint need = Memory(exec.slots());
+  if (!saved.empty())
+    SACCADE_RETURN_IF_ERROR(CheckBytes("saved", saved, need.saved));
+  SACCADE_RETURN_IF_ERROR(CheckBytes("scratch", scratch, need.forward_scratch));
+  DoForward(in, out, saved, scratch, exec);
+  return {};
+}
+
+Status Plan::Backward(const Inputs& in, const Upstream& up,
+                      const Gradients& grad, Bytes scratch, Exec& exec) const {
+  const Problem& p = problem_;
+  if (variant_ && !variant_->traits.backward)
+    return Unsupported(std::string(variant_->name) + " has no backward pass");
+  SACCADE_RETURN_IF_ERROR(CheckInputs(p, variant_, in, p.q_len, p.kv_len));
+  const Shape out{p.batch, p.q_heads, p.q_len, p.v_dim};
+  SACCADE_RETURN_IF_ERROR(CheckView("out", up.out, out, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckView("dout", up.dout, out, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckView(
+      "dq", grad.dq, {p.batch, p.q_heads, p.q_len, p.qk_dim}, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckView(
+      "dk", grad.dk, {p.batch, p.kv_heads, p.kv_len, p.qk_dim}, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckView(
+      "dv", grad.dv, {p.batch, p.kv_heads, p.kv_len, p.v_dim}, p.dtype));
+  for (size_t n = 0; variant_ && n < variant_->inputs.size(); ++n) {
+    const ConstView& x = in.extra[n];
+    const std::string name = "d" + std::string(variant_->inputs[n].name);
+    SACCADE_RETURN_IF_ERROR(CheckView(name.c_str(), grad.dextra[n],
+                                      {x.batch, x.heads, x.len, x.dim},
+                                      p.dtype));
+  }
+  const Footprint need = Memory(exec.slots());
+  SACCADE_RETURN_IF_ERROR(CheckBytes("saved", up.saved, need.saved));
+  SACCADE_RETURN_IF_ERROR(
+      CheckBytes("scratch", scratch, need.backward_scratch));
+  DoBackward(in, up, grad, scratch, exec);
+  return {};
+}
+
+Status Plan::CheckExtends() const {
+  if (variant_ && !variant_->traits.extend)
+    return Unsupported(std::string(variant_->name) + " cannot be extended");
+  if (problem_.mask == Mask::kNone)
+    return Unsupported("only causal problems can be extended");
+  return {};
+}
+
+Status Plan::Reset(Bytes state) const {
+  SACCADE_RETURN_IF_ERROR(CheckExtends());
+  SACCADE_RETURN_IF_ERROR(CheckBytes("state", state, Memory(1).state));
+  DoReset(state);
+  return {};
+}
+
+Status Plan::Extend(const Inputs& fresh, const Outputs& out, Bytes state,
+                    Bytes scratch, Exec& exec) const {
+  const Problem& p = problem_;
+  SACCADE_RETURN_IF_ERROR(CheckExtends());
+  const int64_t n = fresh.q.len;
+  if (n > p.q_len)
+    return Invalid("Extend by " + std::to_string(n) +
+                   " tokens, the plan was made for at most " +
+                   std::to_string(p.q_len));
+  SACCADE_RETURN_IF_ERROR(CheckInputs(p, variant_, fresh, n, n));
+  SACCADE_RETURN_IF_ERROR(
+      CheckView("out", out.out, {p.batch, p.q_heads, n, p.v_dim}, p.dtype));
+  if (out.lse && variant_ && !variant_->traits.lse)
+    return Unsupported(std::string(variant_->name) +
+                       " has no log-sum-exp to write");
+  const Footprint need = Memory(exec.slots());
+  SACCADE_RETURN_IF_ERROR(CheckBytes("state", state, need.state));
+  SACCADE_RETURN_IF_ERROR(CheckBytes("scratch", scratch, need.extend_scratch));
+  return DoExtend(fresh, out, state, scratch, exec);
+}
+
+void Plan::DoBackward(const Inputs&, const Upstream&, const Gradients&, Bytes,
+                      Exec&) const {}
+void Plan::DoReset(Bytes) const {}
+Status Plan::DoExtend(const Inputs&, const Outputs&, Bytes, Bytes,
+                      Exec&) const {
+  return Unsupported("this variant cannot be extended");
+}
+
+}  // namespace saccade

@@ -1,0 +1,317 @@
+// Spec strings, knobs, and what a problem must satisfy before it is planned.
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <string>
+
+#include "engine/pattern.h"
+#include "nearest.h"
+#include "position.h"
+#include "saccade/variant.h"
+
+namespace saccade {
+namespace {
+
+std::string Quoted(std::string_view s) {
+  std::string out = "'";
+  for (const char c : s.substr(0, 80)) out += (c >= ' ' && c < 127) ? c : '?';
+  return out + (s.size() > 80 ? "...'" : "'");
+}
+
+std::string Number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.10g", x);
+  return text;
+}
+
+bool Among(std::string_view word, std::string_view choices) {
+  while (!choices.empty()) {
+    const size_t bar = choices.find('|');
+    if (word == choices.substr(0, bar)) return true;
+    if (bar == std::string_view::npos) break;
+    choices.remove_prefix(bar + 1);
+  }
+  return false;
+}
+
+// "a=1,b=x" into knobs, unresolved: numbers and words as they stand.
+Result<Knobs> ParseKnobs(std::string_view text, std::string_view whole) {
+  Knobs knobs;
+  while (!text.empty()) {
+    const size_t comma = text.find(',');
+    const std::string_view item = text.substr(0, comma);
+    text = comma == std::string_view::npos ? "" : text.substr(comma + 1);
+    const size_t equals = item.find('=');
+    if (equals == 0 || equals == std::string_view::npos ||
+        equals + 1 == item.size())
+      return Invalid("in " + Quoted(whole) + ": " + Quoted(item) +
+                     " is not knob=value");
+    const std::string_view name = item.substr(0, equals);
+    if (knobs.Find(name))
+      return Invalid("in " + Quoted(whole) + ": knob " + Quoted(name) +
+                     " is given twice");
+    knobs.SetText(name, item.substr(equals + 1));
+  }
+  return knobs;
+}
+
+// Checks given knobs against the declared ones and fills in defaults.
+Result<Knobs> ResolveKnobs(std::string_view owner,
+                           const std::vector<Knob>& declared,
+                           const Knobs& given) {
+  for (const Knobs::Entry& entry : given.entries()) {
+    std::vector<std::string_view> names;
+    bool known = false;
+    for (const Knob& knob : declared) {
+      names.push_back(knob.name);
+      known = known || knob.name == entry.name;
+    }
+    if (!known)
+      return NotFound(std::string(owner) + " has no knob " +
+                      Quoted(entry.name) + DidYouMean(entry.name, names));
+  }
+  Knobs resolved;
+  for (const Knob& knob : declared) {
+    const Knobs::Entry* entry = given.Find(knob.name);
+    const std::string place =
+        std::string(owner) + ": knob " + std::string(knob.name);
+    if (!knob.choices.empty()) {
+      const bool any = knob.choices == "*";
+      const std::string_view initial =
+          any ? "" : knob.choices.substr(0, knob.choices.find('|'));
+      const std::string_view word = entry ? entry->text : initial;
+      if (!any && !Among(word, knob.choices))
+        return Invalid(place + " is " + Quoted(word) + ", must be one of " +
+                       std::string(knob.choices));
+      resolved.SetText(knob.name, word);
+      continue;
+    }
+    if (entry && std::isnan(entry->number))
+      return Invalid(place + " is " + Quoted(entry->text) +
+                     ", must be a number");
+    const double x = entry ? entry->number : knob.initial;
+    if (!(x >= knob.low && x <= knob.high) ||
+        (knob.integer && x != std::floor(x)))
+      return Invalid(place + " is " + Number(x) + ", must be " +
+                     (knob.integer ? "a whole number" : "a number") + " from " +
+                     Number(knob.low) + " to " + Number(knob.high));
+    resolved.Set(knob.name, x);
+  }
+  return resolved;
+}
+
+// The product of sizes, or -1 when it passes 2^60.
+int64_t Product(std::initializer_list<int64_t> sizes) {
+  int64_t product = 1;
+  for (const int64_t n : sizes)
+    if (__builtin_mul_overflow(product, n, &product) ||
+        product > (int64_t{1} << 60))
+      return -1;
+  return product;
+}
+
+Status CheckShapes(const Problem& p) {
+  const struct {
+    const char* name;
+    int64_t value, least;
+  } sizes[] = {{"batch", p.batch, 0},       {"q_heads", p.q_heads, 1},
+               {"kv_heads", p.kv_heads, 1}, {"q_len", p.q_len, 0},
+               {"kv_len", p.kv_len, 0},     {"qk_dim", p.qk_dim, 1},
+               {"v_dim", p.v_dim, 1},       {"window", p.window, 0}};
+  constexpr int64_t kMost = int64_t{1} << 40;
+  for (const auto& size : sizes)
+    if (size.value < size.least || size.value > kMost)
+      return Invalid(std::string(size.name) + " is " +
+                     std::to_string(size.value) + ", must be from " +
+                     std::to_string(size.least) + " to 2^40");
+  if (p.qk_dim > (1 << 20) || p.v_dim > (1 << 20))
+    return Invalid("a head is wider than 2^20");
+  if (p.q_heads % p.kv_heads != 0)
+    return Invalid("q_heads (" + std::to_string(p.q_heads) +
+                   ") is not a multiple of kv_heads (" +
+                   std::to_string(p.kv_heads) + ")");
+  const int64_t dim = std::max(p.qk_dim, p.v_dim);
+  if (Product({p.batch, p.q_heads, p.q_len, dim, 4}) < 0 ||
+      Product({p.batch, p.kv_heads, p.kv_len, dim, 4}) < 0)
+    return Invalid("a tensor would pass 2^60 bytes");
+  if (!std::isfinite(p.scale)) return Invalid("scale is not finite");
+  return {};
+}
+
+Status CheckTraits(const Variant& variant, const Problem& p) {
+  const Traits& t = variant.traits;
+  const std::string name(variant.name);
+  if (p.mask == Mask::kNone && !t.bidirectional)
+    return Unsupported(name + " is causal only");
+  if (p.mask != Mask::kNone && !t.causal)
+    return Unsupported(name + " is bidirectional only");
+  if (p.q_len != p.kv_len && !t.cross)
+    return Unsupported(name + " wants as many queries as keys");
+  if (p.q_heads != p.kv_heads && !t.grouped_heads)
+    return Unsupported(name + " wants as many query heads as key heads");
+  if (p.window > 0 && !t.window)
+    return Unsupported(name + " cannot be cut to a window");
+  if (p.dtype == DType::kBF16 && !t.bf16)
+    return Unsupported(name + " has no bf16 storage");
+  return {};
+}
+
+Result<Position> ResolvePosition(const Variant& variant, const Problem& p) {
+  const PositionScheme* scheme = FindPosition(p.position.name);
+  if (!scheme) {
+    std::vector<std::string_view> names;
+    for (const PositionScheme& s : PositionSchemes()) names.push_back(s.name);
+    return NotFound("no position scheme " + Quoted(p.position.name) +
+                    DidYouMean(p.position.name, names));
+  }
+  if ((scheme->kind == PositionKind::kBias && !variant.traits.bias) ||
+      (scheme->kind == PositionKind::kRotary && !variant.traits.rotary))
+    return Unsupported(std::string(variant.name) + " does not take +" +
+                       std::string(scheme->name));
+  Result<Knobs> knobs =
+      ResolveKnobs(scheme->name, scheme->knobs, p.position.knobs);
+  if (!knobs.ok()) return knobs.status();
+  return Position{p.position.name, *knobs};
+}
+
+}  // namespace
+
+const char* NameOf(Mask mask) {
+  switch (mask) {
+    case Mask::kNone:
+      return "none";
+    case Mask::kCausal:
+      return "causal";
+    case Mask::kCausalTopLeft:
+      return "causal_top_left";
+  }
+  return "?";
+}
+
+Knobs::Knobs(std::initializer_list<std::pair<std::string_view, double>> list) {
+  for (const auto& [name, number] : list) Set(name, number);
+}
+
+void Knobs::Set(std::string_view name, double number) {
+  entries_.push_back({std::string(name), number, saccade::Number(number)});
+}
+
+void Knobs::SetText(std::string_view name, std::string_view text) {
+  double number = NAN;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) number = NAN;
+  entries_.push_back({std::string(name), number, std::string(text)});
+}
+
+const Knobs::Entry* Knobs::Find(std::string_view name) const {
+  for (const Entry& entry : entries_)
+    if (entry.name == name) return &entry;
+  return nullptr;
+}
+
+double Knobs::Number(std::string_view name) const { return Find(name)->number; }
+int64_t Knobs::Int(std::string_view name) const {
+  return static_cast<int64_t>(Find(name)->number);
+}
+const std::string& Knobs::Text(std::string_view name) const {
+  return Find(name)->text;
+}
+
+Result<Spec> ParseSpec(std::string_view text) {
+  Spec spec;
+  const size_t plus = text.find('+');
+  const auto split = [](std::string_view part) {
+    const size_t colon = part.find(':');
+    return std::pair(part.substr(0, colon), colon == std::string_view::npos
+                                                ? std::string_view()
+                                                : part.substr(colon + 1));
+  };
+  const auto [name, knobs] = split(text.substr(0, plus));
+  spec.variant = Find(name);
+  if (!spec.variant) {
+    std::vector<std::string_view> names;
+    for (const Variant* v : Variants()) names.push_back(v->name);
+    return NotFound("no variant " + Quoted(name) + DidYouMean(name, names));
+  }
+  Result<Knobs> given = ParseKnobs(knobs, text);
+  if (!given.ok()) return given.status();
+  Result<Knobs> resolved = ResolveKnobs(name, spec.variant->knobs, *given);
+  if (!resolved.ok()) return resolved.status();
+  spec.knobs = *given;
+  if (plus == std::string_view::npos) return spec;
+
+  const auto [scheme, scheme_knobs] = split(text.substr(plus + 1));
+  Result<Knobs> position_knobs = ParseKnobs(scheme_knobs, text);
+  if (!position_knobs.ok()) return position_knobs.status();
+  Problem probe;
+  probe.position = {std::string(scheme), *position_knobs};
+  Result<Position> position = ResolvePosition(*spec.variant, probe);
+  if (!position.ok()) return position.status();
+  spec.position = *position;
+  return spec;
+}
+
+Result<Problem> Resolve(const Variant& variant, const Problem& problem) {
+  Problem p = problem;
+  if (Status s = CheckShapes(p); !s.ok()) return s;
+  if (Status s = CheckTraits(variant, p); !s.ok()) return s;
+  Result<Position> position = ResolvePosition(variant, p);
+  if (!position.ok()) return position.status();
+  p.position = *position;
+  Result<Knobs> knobs = ResolveKnobs(variant.name, variant.knobs, p.knobs);
+  if (!knobs.ok()) return knobs.status();
+  p.knobs = *knobs;
+  if (p.scale == 0)
+    p.scale = variant.scaled
+                  ? static_cast<float>(1 / std::sqrt(double(p.qk_dim)))
+                  : 1.0f;
+  return p;
+}
+
+Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
+                                       const Problem& problem) {
+  Result<Problem> resolved = Resolve(variant, problem);
+  if (!resolved.ok()) return resolved.status();
+  Result<std::unique_ptr<Plan>> plan = variant.plan(*resolved);
+  if (!plan.ok()) return plan;
+  (*plan)->variant_ = &variant;
+  if (FindPosition(resolved->position.name)->kind == PositionKind::kRotary) {
+    plan = MakeRotaryPlan(*resolved, std::move(*plan));
+    (*plan)->variant_ = &variant;
+  }
+  return plan;
+}
+
+Result<std::unique_ptr<Plan>> MakePlan(std::string_view spec,
+                                       const Problem& problem) {
+  Result<Spec> parsed = ParseSpec(spec);
+  if (!parsed.ok()) return parsed.status();
+  Problem p = problem;
+  p.knobs = parsed->knobs;
+  p.position = parsed->position;
+  return MakePlan(*parsed->variant, p);
+}
+
+void RunOracle(const Variant& variant, const Problem& p, const OracleInputs& in,
+               const OracleOutputs& out) {
+  if (FindPosition(p.position.name)->kind != PositionKind::kRotary)
+    return variant.oracle(p, in, out);
+  const double base = p.position.knobs.Number("base");
+  const auto turned = [&](const double* x, int64_t heads, int64_t len,
+                          int64_t first) {
+    std::vector<double> y(p.batch * heads * len * p.qk_dim);
+    for (int64_t row = 0; row < p.batch * heads * len; ++row)
+      Rotate(x + row * p.qk_dim, y.data() + row * p.qk_dim, p.qk_dim,
+             static_cast<double>(first + row % len), base, false);
+    return y;
+  };
+  const std::vector<double> q = turned(in.q, p.q_heads, p.q_len, QueryOffset(p));
+  const std::vector<double> k = turned(in.k, p.kv_heads, p.kv_len, 0);
+  OracleInputs positioned = in;
+  positioned.q = q.data();
+  positioned.k = k.data();
+  variant.oracle(p, positioned, out);
+}
+
+}  // namespace saccade

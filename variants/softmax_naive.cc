@@ -1,0 +1,352 @@
+// softmax.naive: softmax attention with all scores held in memory.
+//
+//   o_i = sum_j p_ij v_j,   p_i = softmax_j(s_ij),   s_ij = scale q_i.k_j
+//
+// Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1, computed the way
+// it reads: S = Q K^T for all pairs, a softmax of each row, P V. This is what
+// people write first, and the baseline of every comparison. Backward keeps P.
+//
+// Ours differs from a plain matrix product in one way: P V reads the visible
+// keys only, for a masked value may be NaN.
+//
+// Shapes: q [B, Hq, Tq, d], k [B, Hkv, Tk, d], v [B, Hkv, Tk, e]; S and P are
+// [B, Hq, Tq, Tk] in f32. Time Tq Tk (d + e) a head, memory Tq Tk.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "variants/softmax_naive.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target:
+#include <hwy/highway.h>
+
+#include "arena.h"
+#include "engine/kv_cache.h"
+#include "engine/pattern.h"
+#include "engine/tile.h"
+#include "oracle.h"
+#include "position.h"
+#include "simd/bf16.h"
+#include "simd/math-inl.h"
+#include "simd/target.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade::variants {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// a.b over n elements.
+float Dot(const float* a, const float* b, int64_t n) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto sum = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    sum = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sum);
+  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i < n; ++i) total += a[i] * b[i];
+  return total;
+}
+
+// y += x a over n elements.
+void AddScaled(float x, const float* a, float* y, int64_t n) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto factor = hn::Set(d, x);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, a + i), hn::LoadU(d, y + i)), d,
+               y + i);
+  for (; i < n; ++i) y[i] += x * a[i];
+}
+
+// s = exp(s - top) over n elements; returns the sum.
+float ExpRow(float* s, int64_t n, float top) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto t = hn::Set(d, top);
+  auto sum = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto w = simd::HWY_NAMESPACE::Exp(d, hn::Sub(hn::LoadU(d, s + i), t));
+    sum = hn::Add(sum, w);
+    hn::StoreU(w, d, s + i);
+  }
+  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i < n; ++i) total += s[i] = std::exp(s[i] - top);
+  return total;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade::variants
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace saccade::variants {
+namespace {
+
+HWY_EXPORT(Dot);
+HWY_EXPORT(AddScaled);
+HWY_EXPORT(ExpRow);
+
+// One head's rows as contiguous f32.
+void LoadHead(const ConstView& x, int64_t b, int64_t h, float* to) {
+  for (int64_t t = 0; t < x.len; ++t)
+    for (int64_t c = 0; c < x.dim; ++c)
+      to[t * x.dim + c] = x.dtype == DType::kF32
+                              ? x.Row<float>(b, h, t)[c]
+                              : ToFloat(x.Row<BF16>(b, h, t)[c]);
+}
+
+void StoreHead(const float* from, int64_t b, int64_t h, const View& x) {
+  for (int64_t t = 0; t < x.len; ++t)
+    for (int64_t c = 0; c < x.dim; ++c) {
+      if (x.dtype == DType::kF32)
+        x.Row<float>(b, h, t)[c] = from[t * x.dim + c];
+      else
+        x.Row<BF16>(b, h, t)[c] = ToBF16(from[t * x.dim + c]);
+    }
+}
+
+// Keys and values of a pass: rows 0 .. len - 1 are positions 0 .. len - 1.
+struct Call {
+  ConstView q, k, v;
+  View out;
+  float* lse;
+  int64_t q_position;
+};
+
+class NaivePlan final : public Plan {
+ public:
+  explicit NaivePlan(const Problem& p)
+      : Plan(p),
+        part_(MaskPart(p)),
+        cache_({.batch = p.batch,
+                .heads = p.kv_heads,
+                .qk_dim = p.qk_dim,
+                .v_dim = p.v_dim,
+                .dtype = p.dtype,
+                .capacity = p.kv_len,
+                .append = p.q_len}) {
+    if (p.position.name == "alibi") slopes_ = AlibiSlopes(p.q_heads);
+  }
+
+ private:
+  // What one task holds: a head's rows in f32, and their gradients.
+  struct Head {
+    Head(Arena& a, const Problem& p, int64_t q_len, bool backward)
+        : q(a.Take<float>(q_len * p.qk_dim)),
+          k(a.Take<float>(p.kv_len * p.qk_dim)),
+          v(a.Take<float>(p.kv_len * p.v_dim)),
+          out(a.Take<float>(q_len * p.v_dim)) {
+      if (!backward) return;
+      dout = a.Take<float>(q_len * p.v_dim);
+      dq = a.Take<float>(q_len * p.qk_dim);
+      dk = a.Take<float>(p.kv_len * p.qk_dim);
+      dv = a.Take<float>(p.kv_len * p.v_dim);
+    }
+    float *q, *k, *v, *out;
+    float *dout = nullptr, *dq = nullptr, *dk = nullptr, *dv = nullptr;
+  };
+
+  static size_t HeadBytes(const Problem& p, int64_t q_len, bool backward) {
+    Arena a;
+    Head(a, p, q_len, backward);
+    return a.used();
+  }
+
+  // Scores of all heads, [B, Hq, q_len, Tk].
+  static size_t ScoreBytes(const Problem& p, int64_t q_len) {
+    Arena a;
+    a.Take<float>(p.batch * p.q_heads * q_len * p.kv_len);
+    return a.used();
+  }
+
+  Footprint DoMemory(int slots) const override {
+    const Problem& p = problem_;
+    const size_t n = static_cast<size_t>(slots);
+    Footprint f;
+    f.saved = ScoreBytes(p, p.q_len);
+    f.forward_scratch = f.saved + n * HeadBytes(p, p.q_len, false);
+    f.backward_scratch = f.saved + n * HeadBytes(p, p.q_len, true);
+    f.extend_scratch = f.forward_scratch;
+    f.state = p.mask == Mask::kNone ? 0 : cache_.bytes();
+    return f;
+  }
+
+  // Keys that query i sees: a band, cut to the keys there are.
+  Interval Keys(int64_t i, int64_t kv_len) const {
+    return Interval{i - part_.high, i - part_.low + 1}.Cut({0, kv_len});
+  }
+
+  // Scores of one head's query row, then its weights; returns the keys seen.
+  Interval Weigh(const Head& head, const Call& c, int64_t h, int64_t row,
+                 float* s, float* lse) const {
+    const auto dot = HWY_DYNAMIC_POINTER(Dot);
+    const int64_t d = problem_.qk_dim, i = c.q_position + row;
+    for (int64_t j = 0; j < c.k.len; ++j)
+      s[j] = problem_.scale * dot(head.q + row * d, head.k + j * d, d);
+    if (!slopes_.empty())
+      for (int64_t j = 0; j < c.k.len; ++j)
+        s[j] -= slopes_[h] * static_cast<float>(std::abs(i - j));
+    const Interval seen = Keys(i, c.k.len);
+    std::fill(s, s + std::min(seen.begin, c.k.len), 0.0f);
+    if (seen.empty()) {
+      std::fill(s, s + c.k.len, 0.0f);
+      if (lse) *lse = -INFINITY;
+      return seen;
+    }
+    std::fill(s + seen.end, s + c.k.len, 0.0f);
+    float top = -INFINITY;
+    for (int64_t j = seen.begin; j < seen.end; ++j)
+      top = s[j] > top || std::isnan(s[j]) ? s[j] : top;
+    const float sum =
+        HWY_DYNAMIC_DISPATCH(ExpRow)(s + seen.begin, seen.size(), top);
+    for (int64_t j = seen.begin; j < seen.end; ++j) s[j] /= sum;
+    if (lse) *lse = top + std::log(sum);
+    return seen;
+  }
+
+  void Run(const Call& c, float* scores, Bytes scratch, Exec& exec) const {
+    const Problem& p = problem_;
+    const auto add = HWY_DYNAMIC_POINTER(AddScaled);
+    const int64_t group = p.q_heads / p.kv_heads, n = c.q.len;
+    const size_t head_bytes = HeadBytes(p, p.q_len, false);
+    exec.For(p.batch * p.q_heads, [&](int64_t task, int slot) {
+      const int64_t b = task / p.q_heads, h = task % p.q_heads;
+      Arena arena(scratch.subspan(slot * head_bytes));
+      Head head(arena, p, p.q_len, false);
+      LoadHead(c.q, b, h, head.q);
+      LoadHead(c.k, b, h / group, head.k);
+      LoadHead(c.v, b, h / group, head.v);
+      std::fill(head.out, head.out + n * p.v_dim, 0.0f);
+      for (int64_t row = 0; row < n; ++row) {
+        float* s = scores + (task * n + row) * c.k.len;
+        const Interval seen =
+            Weigh(head, c, h, row, s, c.lse ? c.lse + task * n + row : nullptr);
+        for (int64_t j = seen.begin; j < seen.end; ++j)
+          add(s[j], head.v + j * p.v_dim, head.out + row * p.v_dim, p.v_dim);
+      }
+      StoreHead(head.out, b, h, c.out);
+    });
+  }
+
+  void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
+                 Bytes scratch, Exec& exec) const override {
+    const size_t bytes = ScoreBytes(problem_, problem_.q_len);
+    Arena arena(saved.empty() ? scratch : saved);
+    float* scores = arena.Take<float>(bytes / sizeof(float));
+    Run({in.q, in.k, in.v, out.out, out.lse, QueryOffset(problem_)}, scores,
+        scratch.subspan(bytes), exec);
+  }
+
+  // One query row's share of the gradients.
+  void BackwardRow(const Head& head, int64_t row, Interval seen, const float* w,
+                   float* ds) const {
+    const auto dot = HWY_DYNAMIC_POINTER(Dot);
+    const auto add = HWY_DYNAMIC_POINTER(AddScaled);
+    const int64_t d = problem_.qk_dim, e = problem_.v_dim;
+    const float* dout = head.dout + row * e;
+    const float own = dot(dout, head.out + row * e, e);
+    for (int64_t j = seen.begin; j < seen.end; ++j) {
+      add(w[j], dout, head.dv + j * e, e);
+      ds[j] = problem_.scale * w[j] * (dot(dout, head.v + j * e, e) - own);
+    }
+    for (int64_t j = seen.begin; j < seen.end; ++j) {
+      add(ds[j], head.k + j * d, head.dq + row * d, d);
+      add(ds[j], head.q + row * d, head.dk + j * d, d);
+    }
+  }
+
+  void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
+                  Bytes scratch, Exec& exec) const override {
+    const Problem& p = problem_;
+    const int64_t group = p.q_heads / p.kv_heads, n = p.q_len, m = p.kv_len;
+    const float* weights = reinterpret_cast<const float*>(up.saved.data());
+    float* scores = reinterpret_cast<float*>(scratch.data());
+    const Bytes heads = scratch.subspan(ScoreBytes(p, n));
+    const size_t head_bytes = HeadBytes(p, n, true);
+    exec.For(p.batch * p.kv_heads, [&](int64_t task, int slot) {
+      const int64_t b = task / p.kv_heads, kv = task % p.kv_heads;
+      Arena arena(heads.subspan(slot * head_bytes));
+      Head head(arena, p, n, true);
+      LoadHead(in.k, b, kv, head.k);
+      LoadHead(in.v, b, kv, head.v);
+      std::fill(head.dk, head.dk + m * p.qk_dim, 0.0f);
+      std::fill(head.dv, head.dv + m * p.v_dim, 0.0f);
+      for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+        LoadHead(in.q, b, h, head.q);
+        LoadHead(up.out, b, h, head.out);
+        LoadHead(up.dout, b, h, head.dout);
+        std::fill(head.dq, head.dq + n * p.qk_dim, 0.0f);
+        for (int64_t row = 0; row < n; ++row) {
+          const int64_t at = ((b * p.q_heads + h) * n + row) * m;
+          BackwardRow(head, row, Keys(QueryOffset(p) + row, m), weights + at,
+                      scores + at);
+        }
+        StoreHead(head.dq, b, h, grad.dq);
+      }
+      StoreHead(head.dk, b, kv, grad.dk);
+      StoreHead(head.dv, b, kv, grad.dv);
+    });
+  }
+
+  void DoReset(Bytes state) const override { cache_.Reset(state); }
+
+  Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
+                  Bytes scratch, Exec& exec) const override {
+    Result<KvCache::Held> held = cache_.Open(state);
+    if (!held.ok()) return held.status();
+    const int64_t n = fresh.q.len, past = held->tokens;
+    if (past + n > problem_.kv_len)
+      return Exhausted("the state holds " + std::to_string(past) + " of " +
+                       std::to_string(problem_.kv_len) + " tokens, " +
+                       std::to_string(n) + " more do not fit");
+    cache_.Append(state, *held, fresh.k, fresh.v, 0, n, exec);
+    const size_t bytes = ScoreBytes(problem_, problem_.q_len);
+    Run({fresh.q, held->k, held->v, out.out, out.lse, past},
+        reinterpret_cast<float*>(scratch.data()), scratch.subspan(bytes), exec);
+    return {};
+  }
+
+  Part part_;
+  std::vector<float> slopes_;
+  KvCache cache_;
+};
+
+Result<std::unique_ptr<Plan>> MakeNaive(const Problem& p) {
+  int64_t pairs;
+  if (__builtin_mul_overflow(p.batch * p.q_heads * p.q_len, p.kv_len, &pairs) ||
+      pairs > (int64_t{1} << 50))
+    return Exhausted("the score matrix would pass 2^50 elements");
+  SelectTarget();
+  return std::unique_ptr<Plan>(std::make_unique<NaivePlan>(p));
+}
+
+// All pairs are computed; the visible ones are what the equation asks for.
+Cost NaiveCost(const Problem& p) { return TileCost(p, MakeTileSpec(p)); }
+
+void NaiveOracle(const Problem& p, const OracleInputs& in,
+                 const OracleOutputs& out) {
+  oracle::DotSoftmax(
+      p, in, out, [](int64_t, int64_t) { return true; }, oracle::BiasSlopes(p));
+}
+
+}  // namespace
+
+const Variant& softmax_naive() {
+  static const Variant variant = {
+      .name = "softmax.naive",
+      .title = "softmax attention, all scores held in memory: the baseline",
+      .source = "Vaswani et al. 2017, arXiv:1706.03762, equation 1",
+      .traits = {.window = true, .bias = true, .lse = true},
+      .cost = NaiveCost,
+      .plan = MakeNaive,
+      .oracle = NaiveOracle,
+  };
+  return variant;
+}
+
+}  // namespace saccade::variants
+#endif  // HWY_ONCE
