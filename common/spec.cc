@@ -8,6 +8,7 @@
 #include "nearest.h"
 #include "position.h"
 #include "saccade/variant.h"
+#include "simd/target.h"
 
 namespace saccade {
 namespace {
@@ -273,6 +274,7 @@ Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
                                        const Problem& problem) {
   Result<Problem> resolved = Resolve(variant, problem);
   if (!resolved.ok()) return resolved.status();
+  ChooseTarget();
   Result<std::unique_ptr<Plan>> plan = variant.plan(*resolved);
   if (!plan.ok()) return plan;
   (*plan)->variant_ = &variant;

@@ -29,7 +29,6 @@
 #include "position.h"
 #include "simd/bf16.h"
 #include "simd/math-inl.h"
-#include "simd/target.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade::variants {
@@ -69,7 +68,7 @@ float ExpRow(float* s, int64_t n, float top) {
   auto sum = hn::Zero(d);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const auto w = simd::HWY_NAMESPACE::Exp(d, hn::Sub(hn::LoadU(d, s + i), t));
+    const auto w = saccade::HWY_NAMESPACE::Exp(d, hn::Sub(hn::LoadU(d, s + i), t));
     sum = hn::Add(sum, w);
     hn::StoreU(w, d, s + i);
   }
@@ -320,7 +319,6 @@ Result<std::unique_ptr<Plan>> MakeNaive(const Problem& p) {
   if (__builtin_mul_overflow(p.batch * p.q_heads * p.q_len, p.kv_len, &pairs) ||
       pairs > (int64_t{1} << 50))
     return Exhausted("the score matrix would pass 2^50 elements");
-  SelectTarget();
   return std::unique_ptr<Plan>(std::make_unique<NaivePlan>(p));
 }
 
