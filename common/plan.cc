@@ -18,21 +18,21 @@ std::string Text(const Shape& s) {
 }
 
 template <class V>
-Status CheckView(const char* name, const V& view, const Shape& want,
-                 DType dtype) {
+Status CheckView(std::string_view tensor, const V& view, const Shape& want,
+                 DType dtype, bool gradient = false) {
+  const auto name = [&] { return (gradient ? "d" : "") + std::string(tensor); };
   const Shape got{view.batch, view.heads, view.len, view.dim};
   if (got.batch != want.batch || got.heads != want.heads ||
       got.len != want.len || got.dim != want.dim)
-    return Invalid(std::string(name) + " has shape " + Text(got) +
-                   ", the plan wants " + Text(want));
+    return Invalid(name() + " has shape " + Text(got) + ", the plan wants " +
+                   Text(want));
   if (view.dtype != dtype)
-    return Invalid(std::string(name) + " is " + NameOf(view.dtype) +
-                   ", the plan wants " + NameOf(dtype));
+    return Invalid(name() + " is " + NameOf(view.dtype) + ", the plan wants " +
+                   NameOf(dtype));
   if (view.elements() > 0) {
-    if (view.data == nullptr) return Invalid(std::string(name) + " is null");
+    if (view.data == nullptr) return Invalid(name() + " is null");
     if (reinterpret_cast<uintptr_t>(view.data) % SizeOf(dtype) != 0)
-      return Invalid(std::string(name) +
-                     " is not aligned to its elements' size");
+      return Invalid(name() + " is not aligned to its elements' size");
   }
   return {};
 }
@@ -63,8 +63,7 @@ Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
     const ExtraInput& extra = variant->inputs[n];
     Shape shape = extra.per_query ? q : v;
     shape.dim = extra.value_width ? p.v_dim : 1;
-    SACCADE_RETURN_IF_ERROR(CheckView(std::string(extra.name).c_str(),
-                                      in.extra[n], shape, p.dtype));
+    SACCADE_RETURN_IF_ERROR(CheckView(extra.name, in.extra[n], shape, p.dtype));
   }
   return {};
 }
@@ -105,10 +104,9 @@ Status Plan::Backward(const Inputs& in, const Upstream& up,
       "dv", grad.dv, {p.batch, p.kv_heads, p.kv_len, p.v_dim}, p.dtype));
   for (size_t n = 0; variant_ && n < variant_->inputs.size(); ++n) {
     const ConstView& x = in.extra[n];
-    const std::string name = "d" + std::string(variant_->inputs[n].name);
-    SACCADE_RETURN_IF_ERROR(CheckView(name.c_str(), grad.dextra[n],
-                                      {x.batch, x.heads, x.len, x.dim},
-                                      p.dtype));
+    SACCADE_RETURN_IF_ERROR(CheckView(variant_->inputs[n].name, grad.dextra[n],
+                                      {x.batch, x.heads, x.len, x.dim}, p.dtype,
+                                      true));
   }
   const Footprint need = Memory(exec.slots());
   SACCADE_RETURN_IF_ERROR(CheckBytes("saved", up.saved, need.saved));

@@ -182,7 +182,7 @@ class NaivePlan final : public Plan {
   // Scores of one head's query row, then its weights; returns the keys seen.
   Interval Weigh(const Head& head, const Call& c, int64_t h, int64_t row,
                  float* s, float* lse) const {
-    const auto dot = HWY_DYNAMIC_POINTER(Dot);
+    const auto dot = HWY_DYNAMIC_DISPATCH(Dot);
     const int64_t d = problem_.qk_dim, i = c.q_position + row;
     for (int64_t j = 0; j < c.k.len; ++j)
       s[j] = problem_.scale * dot(head.q + row * d, head.k + j * d, d);
@@ -209,7 +209,7 @@ class NaivePlan final : public Plan {
 
   void Run(const Call& c, float* scores, Bytes scratch, Exec& exec) const {
     const Problem& p = problem_;
-    const auto add = HWY_DYNAMIC_POINTER(AddScaled);
+    const auto add = HWY_DYNAMIC_DISPATCH(AddScaled);
     const int64_t group = p.q_heads / p.kv_heads, n = c.q.len;
     const size_t head_bytes = HeadBytes(p, p.q_len, false);
     exec.For(p.batch * p.q_heads, [&](int64_t task, int slot) {
@@ -243,8 +243,8 @@ class NaivePlan final : public Plan {
   // One query row's share of the gradients.
   void BackwardRow(const Head& head, int64_t row, Interval seen, const float* w,
                    float* ds) const {
-    const auto dot = HWY_DYNAMIC_POINTER(Dot);
-    const auto add = HWY_DYNAMIC_POINTER(AddScaled);
+    const auto dot = HWY_DYNAMIC_DISPATCH(Dot);
+    const auto add = HWY_DYNAMIC_DISPATCH(AddScaled);
     const int64_t d = problem_.qk_dim, e = problem_.v_dim;
     const float* dout = head.dout + row * e;
     const float own = dot(dout, head.out + row * e, e);
