@@ -24,6 +24,9 @@ constexpr Field kFields[] = {
     {"repeat", kText, "Command that repeats this measurement alone"},
 
     {"variant", kText, "The full spec string, knobs and position included"},
+    {"setting", kText,
+     "What is held equal among compared cells, in a few words; when missing, "
+     "made from the shape fields"},
     {"pass", kText, "Which pass ran", 0, 0, "forward|backward|decode"},
     {"dtype", kText, "Storage type: f32, bf16"},
     {"mask", kText, "none, causal, causal_top_left"},
@@ -127,7 +130,8 @@ constexpr Field kFields[] = {
 
 // Shape fields, in every kind that times or weighs one cell.
 #define SACCADE_CELL                                                     \
-  "dtype mask batch q_heads kv_heads q_len kv_len qk_dim v_dim threads " \
+  "setting dtype mask batch q_heads kv_heads q_len kv_len qk_dim v_dim " \
+  "threads "                                                             \
   "target"
 
 constexpr Kind kKinds[] = {
@@ -342,6 +346,15 @@ Status Validate(const Json& record, Strictness strictness) {
   const bool ok = outcome == record.end() || outcome->is_null() ||
                   outcome->get_ref<const std::string&>() == "ok";
   return CheckPresent(record, ok ? kind->result : "reason");
+}
+
+Json InTableOrder(const Json& record) {
+  Json ordered = Json::object();
+  for (const Field& field : kFields) {
+    const auto it = record.find(std::string(field.name));
+    if (it != record.end()) ordered[it.key()] = *it;
+  }
+  return ordered;
 }
 
 std::string SchemaMarkdown() {

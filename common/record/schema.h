@@ -68,6 +68,10 @@ enum class Strictness : uint8_t { kStrict, kLenient };
 /// sentence that names the field.
 Status Validate(const Json& record, Strictness strictness);
 
+/// The known fields of an object, in the order of the table, so that a line
+/// begins with what it is.
+Json InTableOrder(const Json& record);
+
 /// The tables of reports/SCHEMA.md.
 std::string SchemaMarkdown();
 

@@ -123,7 +123,7 @@ Status RecordWriter::Write(const Json& record) {
   const Status status = Validate(line, Strictness::kStrict);
   if (!status.ok()) return status;
   if (line["kind"] == "run") return Invalid("a run has one header");
-  return WriteLine(Dump(line));
+  return WriteLine(Dump(InTableOrder(line)));
 }
 
 Status RecordWriter::WriteLine(std::string line) {
