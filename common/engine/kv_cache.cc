@@ -98,8 +98,7 @@ Result<KvCache::Held> KvCache::Open(Bytes state) const {
       h.tokens - (h.start - shape_.sinks) <= rows_;
   if (!sound)
     return Invalid(
-        "Extend: state is not that of a sequence of this plan (Reset it "
-        "first)");
+        "state is not that of a sequence of this plan: Reset makes it one");
   return View(h, state);
 }
 

@@ -1,7 +1,6 @@
 // The plan that stands behind a TileSpec: memory, the three passes, and what
 // they cost.
 #include <algorithm>
-#include <bit>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -10,6 +9,8 @@
 #include "engine/kv_cache.h"
 #include "engine/tile.h"
 #include "position.h"
+#include "simd/bf16.h"
+#include "simd/target.h"
 
 namespace saccade {
 namespace {
@@ -101,23 +102,10 @@ struct ExtendScratch {
   float* lse = nullptr;
 };
 
-float ToFloat(float x) { return x; }
-float ToFloat(BF16 x) {
-  return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
-}
-
-template <class T>
-T FromFloat(float x) {
-  if constexpr (std::is_same_v<T, float>) {
-    return x;
-  } else {
-    const auto bits = std::bit_cast<uint32_t>(x);
-    // A NaN's mantissa must not round up into an infinity.
-    if (x != x) return {static_cast<uint16_t>(bits >> 16 | 0x40)};
-    const uint32_t even = 0x7fff + (bits >> 16 & 1);
-    return {static_cast<uint16_t>((bits + even) >> 16)};
-  }
-}
+float Widen(float x) { return x; }
+float Widen(BF16 x) { return ToFloat(x); }
+void Narrow(float x, float& to) { to = x; }
+void Narrow(float x, BF16& to) { to = ToBF16(x); }
 
 // One row of the gate's backward pass:
 //   dgate = dout (.) ungated,  d ungated = dout (.) gate.
@@ -125,10 +113,9 @@ template <class T>
 void GateRow(const T* dout, const T* gate, const float* ungated, int64_t dim,
              T* dgate, T* dungated) {
   for (int64_t c = 0; c < dim; ++c) {
-    const float up = ToFloat(dout[c]);
-    const float g = ToFloat(gate[c]);
-    dgate[c] = FromFloat<T>(up * ungated[c]);
-    dungated[c] = FromFloat<T>(up * g);
+    const float up = Widen(dout[c]);
+    Narrow(up * ungated[c], dgate[c]);
+    Narrow(up * Widen(gate[c]), dungated[c]);
   }
 }
 
@@ -181,9 +168,7 @@ class TilePlan final : public Plan {
                  Bytes scratch, Exec& exec) const override;
   void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
                   Bytes scratch, Exec& exec) const override;
-  void DoReset(Bytes state) const override {
-    if (causal_) cache_.Reset(state);
-  }
+  void DoReset(Bytes state) const override { cache_.Reset(state); }
   Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                   Bytes scratch, Exec& exec) const override;
 
@@ -275,12 +260,7 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
 
 Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                           Bytes scratch, Exec& exec) const {
-  if (!causal_) return Unsupported("Extend: only causal problems decode");
   const int64_t n = fresh.q.len;
-  if (n > problem_.q_len)
-    return Invalid("Extend: " + std::to_string(n) +
-                   " tokens, but the plan was made for at most " +
-                   std::to_string(problem_.q_len));
   Result<KvCache::Held> held = cache_.Open(state);
   if (!held.ok()) return held.status();
   if (n > problem_.kv_len - held->tokens)
@@ -320,6 +300,7 @@ Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
 }  // namespace
 
 std::unique_ptr<Plan> MakeTilePlan(const Problem& problem, TileSpec spec) {
+  ChooseTarget();
   return std::make_unique<TilePlan>(problem, std::move(spec));
 }
 

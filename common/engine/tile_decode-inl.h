@@ -1,0 +1,246 @@
+// Kernels of a decoding step, for every SIMD target: rows of queries against a
+// list of key rows, given by pointers so that strided and scattered keys cost
+// no more than contiguous ones.
+//
+// Legend. L lanes; s [rows, kDecodeBlock] scores, then weights; m, l, o as in
+// DecodePartial; T the storage type.
+#if defined(SACCADE_ENGINE_TILE_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_ENGINE_TILE_DECODE_INL_H_
+#undef SACCADE_ENGINE_TILE_DECODE_INL_H_
+#else
+#define SACCADE_ENGINE_TILE_DECODE_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "engine/tile_decode.h"
+#include "simd/bf16-inl.h"
+#include "simd/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DecodeD = hn::ScalableTag<float>;
+using DecodeV = hn::Vec<DecodeD>;
+constexpr int64_t kDecodeLanes = HWY_LANES(float);
+
+// Sixteen accumulators of 32 registers, or eight of 16.
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
+constexpr int kDotKeys = 8;
+constexpr int kDotRows = kManyRegisters ? 2 : 1;
+
+constexpr float kDecodeLowest = std::numeric_limits<float>::lowest();
+
+// The first n of a vector's lanes from memory, 0 in the others; nothing behind
+// them is read, which masked loads promise only here and there.
+template <class T>
+HWY_INLINE DecodeV LoadFirst(DecodeD d, const T* from, int64_t n) {
+#if HWY_TARGET <= HWY_AVX2
+  if constexpr (std::is_same_v<T, float>)
+    return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(n)), d, from);
+#endif
+  alignas(64) float lanes[kDecodeLanes] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = AsFloat(from[i]);
+  return hn::Load(d, lanes);
+}
+
+// Sums of the lanes of eight vectors, by transposing and adding: a third of
+// the shuffles of eight reductions.
+HWY_INLINE DecodeV Fold4(DecodeV a, DecodeV b, DecodeV c, DecodeV e) {
+  const DecodeD d;
+  // In every block of four lanes: half sums of a, c, a, c; then of all four.
+  const DecodeV ac =
+      hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
+  const DecodeV be =
+      hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
+  return hn::Add(hn::InterleaveLower(d, ac, be),
+                 hn::InterleaveUpper(d, ac, be));
+}
+HWY_INLINE void Sums8(const DecodeV (&a)[kDotKeys], float* sums) {
+  const DecodeD d;
+#if HWY_TARGET <= HWY_AVX3
+  DecodeV v[4];
+  for (int i = 0; i < 4; ++i)
+    v[i] = hn::Add(hn::ConcatLowerLower(d, a[i + 4], a[i]),
+                   hn::ConcatUpperUpper(d, a[i + 4], a[i]));
+  const DecodeV x = Fold4(v[0], v[1], v[2], v[3]);
+  const hn::Half<DecodeD> dh;
+  const auto low = hn::LowerHalf(dh, x), high = hn::UpperHalf(dh, x);
+  hn::StoreU(hn::Add(hn::ConcatLowerLower(dh, high, low),
+                     hn::ConcatUpperUpper(dh, high, low)),
+             dh, sums);
+#else
+  const DecodeV x = Fold4(a[0], a[1], a[2], a[3]);
+  const DecodeV y = Fold4(a[4], a[5], a[6], a[7]);
+#if HWY_TARGET <= HWY_AVX2
+  hn::StoreU(
+      hn::Add(hn::ConcatLowerLower(d, y, x), hn::ConcatUpperUpper(d, y, x)), d,
+      sums);
+#else
+  hn::StoreU(x, d, sums);
+  hn::StoreU(y, d, sums + 4);
+#endif
+#endif
+}
+
+// Scores of eight keys against kRows rows of q.
+template <int kRows, class T>
+HWY_INLINE void Dot8(const T* const* keys, const float* q, int64_t q_ld,
+                     int64_t dim, float* s) {
+  const DecodeD d;
+  const T* k[kDotKeys];
+  for (int j = 0; j < kDotKeys; ++j) k[j] = keys[j];
+  DecodeV a[kRows][kDotKeys];
+  for (int r = 0; r < kRows; ++r)
+    for (int j = 0; j < kDotKeys; ++j) a[r][j] = hn::Zero(d);
+  int64_t c = 0;
+  for (; c + kDecodeLanes <= dim; c += kDecodeLanes) {
+    DecodeV x[kRows];
+    for (int r = 0; r < kRows; ++r) x[r] = hn::Load(d, q + r * q_ld + c);
+    for (int j = 0; j < kDotKeys; ++j) {
+      const DecodeV y = LoadAs(d, k[j] + c);
+      for (int r = 0; r < kRows; ++r) a[r][j] = hn::MulAdd(x[r], y, a[r][j]);
+    }
+  }
+  if (c < dim) {
+    for (int j = 0; j < kDotKeys; ++j) {
+      const DecodeV y = LoadFirst(d, k[j] + c, dim - c);
+      for (int r = 0; r < kRows; ++r)
+        a[r][j] = hn::MulAdd(hn::Load(d, q + r * q_ld + c), y, a[r][j]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) Sums8(a[r], s + r * kDecodeBlock);
+}
+
+// s = q k for n keys; the list is padded to a multiple of eight. Keys come
+// from memory once: eight of them meet all rows before the next eight.
+template <class T>
+HWY_NOINLINE void DecodeScores(const T* const* keys, int64_t n, const float* q,
+                               int64_t q_ld, int64_t rows, int64_t dim,
+                               float* s) {
+  for (int64_t j = 0; j < n; j += kDotKeys) {
+    int64_t r = 0;
+    for (; r + kDotRows <= rows; r += kDotRows)
+      Dot8<kDotRows>(keys + j, q + r * q_ld, q_ld, dim,
+                     s + r * kDecodeBlock + j);
+    for (; r < rows; ++r)
+      Dot8<1>(keys + j, q + r * q_ld, q_ld, dim, s + r * kDecodeBlock + j);
+  }
+}
+
+// s -= slope |distance|, distance = back + t for query t.
+HWY_INLINE void DecodeBias(const float* back, int64_t t, float slope, int64_t n,
+                           float* s) {
+  const DecodeD d;
+  const DecodeV shift = hn::Set(d, static_cast<float>(t));
+  const DecodeV minus = hn::Set(d, -slope);
+  for (int64_t j = 0; j < n; j += kDecodeLanes) {
+    const DecodeV far = hn::Abs(hn::Add(hn::Load(d, back + j), shift));
+    hn::Store(hn::MulAdd(minus, far, hn::Load(d, s + j)), d, s + j);
+  }
+}
+
+// Scores to weights, n a multiple of the lanes. Raises m; returns what sums
+// made before must be multiplied by.
+HWY_INLINE float SoftmaxWeights(float* s, int64_t n, float& m, float& l) {
+  const DecodeD d;
+  // Max returns its second argument when one is NaN: m never becomes NaN, and
+  // a NaN score is a NaN weight.
+  DecodeV top = hn::Set(d, m);
+  for (int64_t j = 0; j < n; j += kDecodeLanes)
+    top = hn::Max(hn::Load(d, s + j), top);
+  top = hn::MaxOfLanes(d, top);
+  const float alpha = hn::GetLane(Exp2(d, hn::Sub(hn::Set(d, m), top)));
+  DecodeV sum = hn::Zero(d);
+  for (int64_t j = 0; j < n; j += kDecodeLanes) {
+    const DecodeV p = Exp2(d, hn::Sub(hn::Load(d, s + j), top));
+    sum = hn::Add(sum, p);
+    hn::Store(p, d, s + j);
+  }
+  m = hn::GetLane(top);
+  l = l * alpha + hn::GetLane(hn::SumOfLanes(d, sum));
+  return alpha;
+}
+HWY_INLINE void ReluSquaredWeights(float* s, int64_t n) {
+  const DecodeD d;
+  for (int64_t j = 0; j < n; j += kDecodeLanes) {
+    const DecodeV x = hn::Max(hn::Zero(d), hn::Load(d, s + j));  // keeps NaN
+    hn::Store(hn::Mul(x, x), d, s + j);
+  }
+}
+
+// o = alpha o + w v for kRows rows and kVecs vectors of columns, the last of
+// them `tail` wide when kTail. A block's sum is made apart and then added:
+// errors grow with the block's length, not the context's.
+template <int kRows, int kVecs, bool kTail, class T>
+HWY_INLINE void ValueTile(const T* const* values, int64_t n, int64_t column,
+                          int64_t tail, const float* w, const float* alpha,
+                          float* o, int64_t o_ld) {
+  const DecodeD d;
+  DecodeV a[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r)
+    for (int c = 0; c < kVecs; ++c) a[r][c] = hn::Zero(d);
+  for (int64_t j = 0; j < n; ++j) {
+    const T* const v = values[j] + column;
+    DecodeV x[kRows];
+    for (int r = 0; r < kRows; ++r) x[r] = hn::Set(d, w[r * kDecodeBlock + j]);
+    for (int c = 0; c < kVecs; ++c) {
+      const DecodeV y =
+          kTail ? LoadFirst(d, v, tail) : LoadAs(d, v + c * kDecodeLanes);
+      for (int r = 0; r < kRows; ++r) a[r][c] = hn::MulAdd(x[r], y, a[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const DecodeV f = hn::Set(d, alpha[r]);
+    for (int c = 0; c < kVecs; ++c) {
+      float* const at = o + r * o_ld + column + c * kDecodeLanes;
+      hn::Store(hn::MulAdd(f, hn::Load(d, at), a[r][c]), d, at);
+    }
+  }
+}
+
+// All columns from `column` on, in ever narrower tiles.
+template <int kRows, int kVecs, class T>
+HWY_INLINE void ValueRows(const T* const* values, int64_t n, int64_t column,
+                          int64_t dim, const float* w, const float* alpha,
+                          float* o, int64_t o_ld) {
+  for (; column + kVecs * kDecodeLanes <= dim; column += kVecs * kDecodeLanes)
+    ValueTile<kRows, kVecs, false>(values, n, column, 0, w, alpha, o, o_ld);
+  if constexpr (kVecs > 1) {
+    if (column < dim)
+      ValueRows<kRows, kVecs / 2>(values, n, column, dim, w, alpha, o, o_ld);
+  } else {
+    if (column < dim)
+      ValueTile<kRows, 1, true>(values, n, column, dim - column, w, alpha, o,
+                                o_ld);
+  }
+}
+
+// o = alpha o + w v.
+template <class T>
+HWY_NOINLINE void DecodeValues(const T* const* values, int64_t n, int64_t rows,
+                               int64_t dim, const float* w, const float* alpha,
+                               float* o, int64_t o_ld) {
+  constexpr int kWide = kManyRegisters ? 16 : 8;  // accumulators
+  int64_t r = 0;
+  const auto pass = [&]<int kRows, int kVecs>() HWY_ATTR {
+    for (; r + kRows <= rows; r += kRows)
+      ValueRows<kRows, kVecs>(values, n, 0, dim, w + r * kDecodeBlock,
+                              alpha + r, o + r * o_ld, o_ld);
+  };
+  pass.template operator()<4, kWide / 4>();
+  pass.template operator()<2, kWide / 2>();
+  pass.template operator()<1, 8>();
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_ENGINE_TILE_DECODE_INL_H_

@@ -1,0 +1,320 @@
+// The tasks of a decoding step: a chunk of keys for a key head, and the merge
+// of a head's chunks. See tile_decode.h.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/tile_decode_task.cc"
+#include <hwy/foreach_target.h>
+// Above this line once, below it once for every target.
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "engine/tile_decode-inl.h"
+#include "engine/tile_decode.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+
+// Keys that are processed together, as rows of the cache.
+template <class T>
+struct DecodeKeys {
+  int64_t n = 0;
+  const T* k[kDecodeBlock];
+  const T* v[kDecodeBlock];
+  alignas(64) float back[kDecodeBlock];  // position of query 0 minus the key's
+};
+
+// One task: a chunk of the list for a key head of a sequence.
+template <class T>
+class DecodeTask {
+ public:
+  DecodeTask(const DecodeJob& job, int64_t kv_head, int64_t chunk, int slot)
+      : job_(job),
+        spec_(job.spec),
+        call_(*job.call),
+        batch_(kv_head / spec_.kv_heads),
+        head_(kv_head % spec_.kv_heads),
+        begin_(chunk * job.chunk),
+        end_(std::min(job.keys, begin_ + job.chunk)),
+        part_(job.Partial(kv_head, chunk)),
+        q_(job.slot + slot * job.slot_floats),
+        s_(q_ + job.most_rows * job.d_pad) {}
+
+  HWY_NOINLINE void Run() {
+    LoadQueries();
+    for (int64_t r = 0; r < call_.q.len * job_.group; ++r) {
+      part_.m[r] = kDecodeLowest;
+      part_.l[r] = 0;
+      std::fill_n(part_.o + r * job_.e_pad, job_.e_pad, 0.0f);
+    }
+    int64_t listed = 0;  // keys before the run at hand
+    ForGroups(
+        spec_.pattern, call_.q_position, call_.q.len, call_.kv_end,
+        [&](const DecodeGroup& group) HWY_ATTR {
+          group.part->ForKeys(
+              group.queries, group.keys, [&](Interval run) HWY_ATTR {
+                const Interval mine =
+                    Interval{begin_ - listed, end_ - listed}.Cut(
+                        {0, run.size()});
+                if (!mine.empty())
+                  Gather(group, {run.begin + mine.begin, run.begin + mine.end});
+                listed += run.size();
+              });
+          Flush(group);
+        });
+  }
+
+ private:
+  // q [R, d_pad], scaled so that weights are powers of two, 0 behind qk_dim.
+  HWY_INLINE void LoadQueries() {
+    const bool softmax = spec_.normaliser == Normaliser::kSoftmax;
+    const float scale = softmax ? spec_.scale * kLog2E : spec_.scale;
+    for (int64_t t = 0; t < call_.q.len; ++t) {
+      for (int64_t g = 0; g < job_.group; ++g) {
+        const T* const from = call_.q.Row<T>(batch_, head_ * job_.group + g, t);
+        float* const to = q_ + (t * job_.group + g) * job_.d_pad;
+        for (int64_t c = 0; c < spec_.qk_dim; ++c)
+          to[c] = scale * AsFloat(from[c]);
+        std::fill(to + spec_.qk_dim, to + job_.d_pad, 0.0f);
+      }
+    }
+  }
+
+  // Adds a run's keys to the block at hand; processes it whenever it is full.
+  HWY_INLINE void Gather(const DecodeGroup& group, Interval run) {
+    while (!run.empty()) {
+      const int64_t n = std::min(run.size(), kDecodeBlock - keys_.n);
+      const Interval piece{run.begin, run.begin + n};
+      const int64_t step = group.part->step;
+      const int64_t position = group.residue + step * piece.begin;
+      const int64_t row = call_.KeyRow(position);
+      const T* k = call_.k.Row<T>(batch_, head_, row);
+      const T* v = call_.v.Row<T>(batch_, head_, row);
+      for (int64_t j = 0; j < n; ++j) {
+        keys_.k[keys_.n + j] = k + j * step * call_.k.row_stride;
+        keys_.v[keys_.n + j] = v + j * step * call_.v.row_stride;
+      }
+      if (!spec_.slopes.empty())
+        for (int64_t j = 0; j < n; ++j)
+          keys_.back[keys_.n + j] =
+              static_cast<float>(call_.q_position - position - j * step);
+      Look(group, piece);
+      keys_.n += n;
+      run.begin += n;
+      if (keys_.n == kDecodeBlock) Flush(group);
+    }
+  }
+
+  // Notes which queries see the piece, unless all see all of it.
+  HWY_INLINE void Look(const DecodeGroup& group, Interval piece) {
+    const Part& part = *group.part;
+    const auto all = static_cast<uint8_t>((1 << group.queries.size()) - 1);
+    uint8_t* const seen = seen_ + keys_.n;
+    if (part.See(group.queries, piece) == Seen::kAll) {
+      std::fill_n(seen, piece.size(), all);
+      return;
+    }
+    masked_ = true;
+    for (int64_t j = piece.begin; j < piece.end; ++j) {
+      const Interval by = part.Queries(j, group.queries);
+      const int64_t first = by.begin - group.queries.begin;
+      seen[j - piece.begin] = static_cast<uint8_t>(
+          by.empty() ? 0 : ((1 << by.size()) - 1) << first);
+    }
+  }
+
+  // Processes the block at hand. Under a mask each query takes the keys that
+  // it sees and no other, so that none can touch its result.
+  HWY_INLINE void Flush(const DecodeGroup& group) {
+    if (!masked_) {
+      Process(group.first, group.queries.size(), keys_);
+    } else {
+      DecodeKeys<T> seen;
+      for (int64_t t = 0; t < group.queries.size(); ++t) {
+        seen.n = 0;
+        for (int64_t j = 0; j < keys_.n; ++j) {
+          if (!(seen_[j] >> t & 1)) continue;
+          seen.k[seen.n] = keys_.k[j];
+          seen.v[seen.n] = keys_.v[j];
+          seen.back[seen.n] = keys_.back[j];
+          ++seen.n;
+        }
+        Process(group.first + t, 1, seen);
+      }
+    }
+    keys_.n = 0;
+    masked_ = false;
+  }
+
+  // Queries first .. first + count - 1 of all heads of the group against keys
+  // that all of them see.
+  HWY_INLINE void Process(int64_t first, int64_t count, DecodeKeys<T>& keys) {
+    if (keys.n == 0) return;
+    const int64_t begin = first * job_.group, rows = count * job_.group;
+    const int64_t padded = PadTo(keys.n, kDecodePad);
+    for (int64_t j = keys.n; j < PadTo(keys.n, kDotKeys); ++j)
+      keys.k[j] = keys.k[keys.n - 1];
+    float* const s = s_ + begin * kDecodeBlock;
+    DecodeScores(keys.k, keys.n, q_ + begin * job_.d_pad, job_.d_pad, rows,
+                 spec_.qk_dim, s);
+    float* const alpha = s_ + job_.most_rows * kDecodeBlock;
+    for (int64_t r = 0; r < rows; ++r) {
+      float* const row = s + r * kDecodeBlock;
+      if (!spec_.slopes.empty()) {
+        std::fill(keys.back + keys.n, keys.back + padded, 0.0f);
+        const int64_t g = (begin + r) % job_.group;
+        const int64_t t = (begin + r) / job_.group;
+        DecodeBias(
+            keys.back, t,
+            Slope(spec_.slopes[static_cast<size_t>(head_ * job_.group + g)]),
+            padded, row);
+      }
+      std::fill(row + keys.n, row + padded,
+                -std::numeric_limits<float>::infinity());
+      alpha[r] = 1;
+      if (spec_.normaliser == Normaliser::kSoftmax)
+        alpha[r] =
+            SoftmaxWeights(row, padded, part_.m[begin + r], part_.l[begin + r]);
+      else
+        ReluSquaredWeights(row, padded);
+    }
+    DecodeValues(keys.v, keys.n, rows, spec_.v_dim, s, alpha,
+                 part_.o + begin * job_.e_pad, job_.e_pad);
+  }
+
+  float Slope(float slope) const {
+    return spec_.normaliser == Normaliser::kSoftmax ? slope * kLog2E : slope;
+  }
+
+  const DecodeJob& job_;
+  const TileSpec& spec_;
+  const TileCall& call_;
+  const int64_t batch_, head_;  // of keys
+  const int64_t begin_, end_;   // of the list of keys
+  const DecodePartial part_;
+  float* const q_;  // [R, d_pad]
+  float* const s_;  // [R, kDecodeBlock], then [R] rescales
+  DecodeKeys<T> keys_;
+  uint8_t seen_[kDecodeBlock];  // bit t: query t of the group sees the key
+  bool masked_ = false;
+};
+
+// Merges the rows of one key head and writes them out.
+template <class T>
+class Merge {
+ public:
+  Merge(const DecodeJob& job, int64_t kv_head)
+      : job_(job),
+        spec_(job.spec),
+        call_(*job.call),
+        kv_head_(kv_head),
+        softmax_(spec_.normaliser == Normaliser::kSoftmax) {}
+
+  void Row(int64_t r) const {
+    const int64_t b = kv_head_ / spec_.kv_heads;
+    const int64_t t = r / job_.group;
+    const int64_t h = kv_head_ % spec_.kv_heads * job_.group + r % job_.group;
+    const DecodePartial sum = job_.Partial(kv_head_, 0);
+    float m = sum.m[r], l = sum.l[r];
+    float* const o = sum.o + r * job_.e_pad;
+    for (int64_t c = 1; c < job_.chunks; ++c)
+      Add(job_.Partial(kv_head_, c), r, m, l, o);
+
+    const float norm = Norm(l, t);
+    T* const out = call_.out.Row<T>(b, h, t);
+    for (int64_t c = 0; c < spec_.v_dim; ++c) {
+      // A row that sees nothing is 0.
+      o[c] = norm == 0 ? 0 : o[c] / norm;
+    }
+    if (spec_.gated && call_.ungated.data != nullptr)
+      std::copy_n(o, spec_.v_dim, call_.ungated.Row<float>(b, h, t));
+    const T* const gate = spec_.gated ? call_.gate.Row<T>(b, h, t) : nullptr;
+    for (int64_t c = 0; c < spec_.v_dim; ++c)
+      Store(gate ? o[c] * AsFloat(gate[c]) : o[c], out[c]);
+    if (call_.lse != nullptr && softmax_)
+      call_.lse[(b * spec_.q_heads + h) * call_.q.len + t] =
+          l == 0 ? -std::numeric_limits<float>::infinity()
+                 : m * kLn2 + std::log(l);
+  }
+
+ private:
+  static void Store(float x, float& to) { to = x; }
+  static void Store(float x, BF16& to) { to = ToBF16(x); }
+
+  void Add(const DecodePartial& part, int64_t r, float& m, float& l,
+           float* o) const {
+    const float* const more = part.o + r * job_.e_pad;
+    float old = 1, fresh = 1;
+    if (softmax_) {
+      const float top = std::max(m, part.m[r]);
+      old = std::exp2(m - top);
+      fresh = std::exp2(part.m[r] - top);
+      m = top;
+      l = l * old + part.l[r] * fresh;
+    }
+    for (int64_t c = 0; c < job_.e_pad; ++c)
+      o[c] = o[c] * old + more[c] * fresh;
+  }
+
+  // What the sum is divided by; 0 when query t sees nothing.
+  float Norm(float l, int64_t t) const {
+    if (softmax_) return l;
+    int64_t keys = 0;
+    ForGroups(spec_.pattern, call_.q_position + t, 1, call_.kv_end,
+              [&](const DecodeGroup& group) {
+                group.part->ForKeys(group.queries, group.keys,
+                                    [&](Interval run) { keys += run.size(); });
+              });
+    if (keys == 0) return 0;
+    return static_cast<float>(spec_.normaliser == Normaliser::kReluSquared
+                                  ? spec_.divisor
+                                  : static_cast<double>(keys));
+  }
+
+  const DecodeJob& job_;
+  const TileSpec& spec_;
+  const TileCall& call_;
+  int64_t kv_head_;
+  bool softmax_;
+};
+
+void Chunk(const DecodeJob& job, int64_t kv_head, int64_t chunk, int slot) {
+  if (job.spec.dtype == DType::kF32)
+    DecodeTask<float>(job, kv_head, chunk, slot).Run();
+  else
+    DecodeTask<BF16>(job, kv_head, chunk, slot).Run();
+}
+
+void MergeHead(const DecodeJob& job, int64_t kv_head) {
+  const int64_t rows = job.call->q.len * job.group;
+  for (int64_t r = 0; r < rows; ++r) {
+    if (job.spec.dtype == DType::kF32)
+      Merge<float>(job, kv_head).Row(r);
+    else
+      Merge<BF16>(job, kv_head).Row(r);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace saccade {
+
+HWY_EXPORT(Chunk);
+HWY_EXPORT(MergeHead);
+
+void DecodeChunk(const DecodeJob& job, int64_t kv_head, int64_t chunk,
+                 int slot) {
+  HWY_DYNAMIC_DISPATCH(Chunk)(job, kv_head, chunk, slot);
+}
+
+void DecodeMerge(const DecodeJob& job, int64_t kv_head) {
+  HWY_DYNAMIC_DISPATCH(MergeHead)(job, kv_head);
+}
+
+}  // namespace saccade
+#endif  // HWY_ONCE
