@@ -1,0 +1,193 @@
+#include "bench/learn/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace saccade::bench {
+namespace {
+
+constexpr int64_t kMlpExpansion = 4;
+
+// Parameters of a unit's attention, without its gain, as a function of v_dim.
+int64_t AttentionSize(const Variant& variant, int64_t width, int64_t heads,
+                      int64_t qk_dim, int64_t v_dim) {
+  const int64_t qk = heads * qk_dim;
+  int64_t cols = (variant.layer.shared_qk ? qk : 2 * qk) + heads * v_dim;
+  for (const ExtraInput& extra : variant.inputs) {
+    cols += heads * (extra.value_width ? v_dim : 1);
+  }
+  return width * (cols + heads * v_dim) +
+         (variant.layer.shared_qk ? 4 * qk : 0);
+}
+
+// The plain layer that all others are matched to: q, k, v, out and the MLP.
+int64_t PlainLayerSize(int64_t width) {
+  return (4 + 2 * kMlpExpansion) * width * width;
+}
+
+}  // namespace
+
+Result<Model> Model::Make(const ModelOptions& options) {
+  const ModelOptions& o = options;
+  if (o.width < 1 || o.width > 8192 || o.layers < 1 || o.layers > 64 ||
+      o.heads < 1 || o.width % o.heads != 0 || o.symbols < 2 ||
+      o.symbols > (1 << 16) || o.train_len < 1) {
+    return Invalid(
+        fmt::format("no model of width {}, {} layers, {} heads, {} "
+                    "symbols and length {}",
+                    o.width, o.layers, o.heads, o.symbols, o.train_len));
+  }
+  Result<Spec> spec = ParseSpec(o.spec);
+  if (!spec.ok()) return spec.status();
+  const Variant& variant = *spec->variant;
+  if (!variant.traits.causal || !variant.traits.backward) {
+    return Unsupported(fmt::format(
+        "{} cannot train a language model: it has no {}", variant.name,
+        variant.traits.causal ? "backward pass" : "causal mask"));
+  }
+  Model model;
+  model.options_ = o;
+  model.spec_ = *spec;
+  model.embedding_ =
+      model.parameters_.Add("embedding", o.symbols, o.width, 0, 1);
+  if (spec->position.name == "learned") {
+    model.positions_ =
+        model.parameters_.Add("positions", o.train_len, o.width, 0, 0.5f);
+  }
+  // Widths that match the plain layer: of the MLP, or, where there is none, of
+  // the values.
+  const Layer& layer = variant.layer;
+  const int64_t heads = layer.heads > 0 ? layer.heads : o.heads;
+  const int64_t qk_dim = std::max<int64_t>(o.width / heads, 1);
+  const auto size = [&](int64_t v_dim) {
+    return AttentionSize(variant, o.width, heads, qk_dim, v_dim);
+  };
+  const auto nominal = static_cast<int64_t>(
+      std::lround(layer.value_expansion * static_cast<double>(qk_dim)));
+  const int64_t plain = PlainLayerSize(o.width);
+  if (layer.replaces_mlp) {
+    const int64_t step = size(2) - size(1), base = size(1) - step;
+    const double match =
+        (static_cast<double>(plain) / 2 - static_cast<double>(base)) /
+        static_cast<double>(step);
+    const auto v_dim = std::max<int64_t>(std::llround(match / 4) * 4, 4);
+    for (int64_t n = 0; n < 2 * o.layers; ++n) {
+      model.AddAttention(fmt::format("unit{}", n), v_dim);
+    }
+  } else {
+    const double match = static_cast<double>(plain - size(nominal)) /
+                         static_cast<double>(2 * o.width);
+    const auto hidden = std::max<int64_t>(std::llround(match / 8) * 8, 8);
+    for (int64_t n = 0; n < o.layers; ++n) {
+      model.AddAttention(fmt::format("attention{}", n), nominal);
+      model.AddMlp(fmt::format("mlp{}", n), hidden);
+    }
+  }
+  model.last_gain_ = model.parameters_.Add("gain", 1, o.width, 1, 0);
+  return model;
+}
+
+void Model::AddAttention(const std::string& name, int64_t v_dim) {
+  const int64_t d = options_.width;
+  const Variant& variant = *spec_.variant;
+  const Layer& layer = variant.layer;
+  Unit unit;
+  unit.attention = true;
+  unit.heads = layer.heads > 0 ? layer.heads : options_.heads;
+  unit.qk_dim = std::max<int64_t>(d / unit.heads, 1);
+  unit.v_dim = v_dim;
+  const int64_t qk = unit.heads * unit.qk_dim, values = unit.heads * v_dim;
+  const auto sd = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
+  const auto named = [&](std::string_view tensor) {
+    return fmt::format("{}.{}", name, tensor);
+  };
+  // Matrices that stand side by side form W_in. Returns the piece made.
+  const auto make = [&](std::string_view tensor, int64_t cols,
+                        Activation activation) -> Piece& {
+    const int64_t at = parameters_.Add(named(tensor), cols, d, 0, sd);
+    if (unit.in_cols == 0) unit.in = at;
+    unit.pieces.push_back({unit.in_cols, unit.mid_cols, cols, activation});
+    unit.in_cols += cols;
+    unit.mid_cols += cols;
+    return unit.pieces.back();
+  };
+  unit.gain = parameters_.Add(named("gain"), 1, d, 1, 0);
+  if (layer.shared_qk) {
+    unit.q = make("z", qk, layer.qk_activation).to;
+    unit.k = unit.mid_cols;
+    Piece view = unit.pieces.back();
+    view.to = unit.k;
+    view.shared = true;
+    unit.pieces.push_back(view);
+    unit.mid_cols += qk;
+  } else {
+    unit.q = make("q", qk, layer.qk_activation).to;
+    unit.k = make("k", qk, layer.qk_activation).to;
+  }
+  unit.v = make("v", values, layer.v_activation).to;
+  for (const ExtraInput& extra : variant.inputs) {
+    const int64_t dim = extra.value_width ? v_dim : 1;
+    unit.extras.push_back(
+        make(extra.name, unit.heads * dim, extra.activation).to);
+    unit.extra_dims.push_back(dim);
+  }
+  if (layer.shared_qk) {
+    for (const auto& [piece, tensor] : {std::pair(0, "q"), {1, "k"}}) {
+      unit.pieces[piece].gamma = parameters_.Add(
+          fmt::format("{}.{}.gamma", name, tensor), 1, qk, 1, 0);
+      unit.pieces[piece].beta =
+          parameters_.Add(fmt::format("{}.{}.beta", name, tensor), 1, qk, 0, 0);
+    }
+  }
+  unit.out_cols = values;
+  unit.out = parameters_.Add(
+      named("out"), d, values, 0,
+      static_cast<float>(
+          1 / std::sqrt(static_cast<double>(values * 2 * options_.layers))));
+  units_.push_back(std::move(unit));
+}
+
+void Model::AddMlp(const std::string& name, int64_t hidden) {
+  const int64_t d = options_.width;
+  Unit unit;
+  unit.in_cols = unit.mid_cols = unit.out_cols = hidden;
+  unit.pieces = {{0, 0, hidden, Activation::kSilu}};
+  unit.gain = parameters_.Add(name + ".gain", 1, d, 1, 0);
+  unit.in = parameters_.Add(
+      name + ".in", hidden, d, 0,
+      static_cast<float>(1 / std::sqrt(static_cast<double>(d))));
+  unit.out = parameters_.Add(
+      name + ".out", d, hidden, 0,
+      static_cast<float>(
+          1 / std::sqrt(static_cast<double>(hidden * 2 * options_.layers))));
+  units_.push_back(std::move(unit));
+}
+
+Problem Model::AttentionProblem(int64_t batch, int64_t len,
+                                int64_t window) const {
+  const Unit& unit = units_.front();
+  Problem p;
+  p.batch = batch;
+  p.q_heads = p.kv_heads = unit.heads;
+  p.q_len = p.kv_len = len;
+  p.qk_dim = unit.qk_dim;
+  p.v_dim = unit.v_dim;
+  p.mask = Mask::kCausal;
+  p.window = window;
+  p.knobs = spec_.knobs;
+  p.position = spec_.position;
+  return p;
+}
+
+double Model::FlopsPerToken(int64_t len) const {
+  const int64_t d = options_.width;
+  const int64_t tables =
+      options_.symbols * d + (positions_ >= 0 ? options_.train_len * d : 0);
+  return 6.0 *
+         static_cast<double>(parameters_.count() - tables +
+                             options_.symbols * d + options_.layers * d * len);
+}
+
+}  // namespace saccade::bench
