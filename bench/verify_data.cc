@@ -1,0 +1,316 @@
+#include "bench/verify_data.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <numbers>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define SACCADE_CLOSE(p, n) ASAN_POISON_MEMORY_REGION(p, n)
+#define SACCADE_OPEN(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
+#else
+#define SACCADE_CLOSE(p, n) ((void)(p), (void)(n))
+#define SACCADE_OPEN(p, n) ((void)(p), (void)(n))
+#endif
+
+namespace saccade::bench {
+namespace {
+
+constexpr std::byte kPoison{0xFF};
+
+bool AllPoison(const std::byte* p, size_t n) {
+  return std::all_of(p, p + n, [](std::byte b) { return b == kPoison; });
+}
+
+double Activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+  }
+  return x;
+}
+
+}  // namespace
+
+uint64_t Rng::Next() {
+  uint64_t z = (state_ += 0x9E3779B97F4A7C15u);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+int64_t Rng::Below(int64_t n) {
+  return static_cast<int64_t>(Next() % static_cast<uint64_t>(n));
+}
+
+double Rng::Uniform() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
+
+double Rng::Normal() {
+  const double radius = std::sqrt(-2 * std::log(1 - Uniform()));
+  return radius * std::cos(2 * std::numbers::pi * Uniform());
+}
+
+double Stored(double x, DType dtype) {
+  const float f = static_cast<float>(x);
+  if (dtype == DType::kF32 || !std::isfinite(f)) return f;
+  const uint32_t bits = std::bit_cast<uint32_t>(f);
+  const uint32_t rounded = bits + 0x7FFF + ((bits >> 16) & 1);
+  return std::bit_cast<float>(rounded & 0xFFFF0000u);
+}
+
+GuardedBytes::GuardedBytes(size_t size)
+    : size_(size),
+      memory_(static_cast<std::byte*>(
+          ::operator new (size + 2 * kGuard, std::align_val_t{64}))) {
+  std::memset(memory_, 0xFF, size + 2 * kGuard);
+  SACCADE_CLOSE(memory_, kGuard);
+  SACCADE_CLOSE(memory_ + kGuard + size_, kGuard);
+}
+
+GuardedBytes::~GuardedBytes() {
+  SACCADE_OPEN(memory_, size_ + 2 * kGuard);
+  ::operator delete (memory_, std::align_val_t{64});
+}
+
+void GuardedBytes::Poison() {
+  if (size_ > 0) std::memset(memory_ + kGuard, 0xFF, size_);
+}
+
+bool GuardedBytes::Intact() const {
+  SACCADE_OPEN(memory_, size_ + 2 * kGuard);
+  const bool intact =
+      AllPoison(memory_, kGuard) && AllPoison(memory_ + kGuard + size_, kGuard);
+  SACCADE_CLOSE(memory_, kGuard);
+  SACCADE_CLOSE(memory_ + kGuard + size_, kGuard);
+  return intact;
+}
+
+Tensor::Tensor(int64_t batch, int64_t heads, int64_t len, int64_t dim,
+               DType dtype, Layout layout)
+    : view_([&] {
+        View v = Contiguous<void>(nullptr, dtype, batch, heads, len, dim);
+        if (layout == Layout::kTokenMajor)
+          v = TokenMajor<void>(nullptr, dtype, batch, heads, len, dim);
+        if (layout == Layout::kGaps) {
+          v.row_stride = dim + 3;
+          v.head_stride = len * v.row_stride + 5;
+          v.batch_stride = heads * v.head_stride + 7;
+        }
+        return v;
+      }()),
+      // One element more in front, so that rows of gaps start misaligned.
+      memory_(static_cast<size_t>((Extent(view_) + (layout == Layout::kGaps)) *
+                                  SizeOf(dtype))) {
+  if (view_.elements() > 0)
+    view_.data = memory_.bytes().data() +
+                 (layout == Layout::kGaps ? SizeOf(dtype) : int64_t{0});
+}
+
+int64_t Tensor::Extent(const View& v) {
+  if (v.elements() == 0) return 0;
+  return (v.batch - 1) * v.batch_stride + (v.heads - 1) * v.head_stride +
+         (v.len - 1) * v.row_stride + v.dim;
+}
+
+std::byte* Tensor::At(int64_t b, int64_t h, int64_t t) const {
+  return static_cast<std::byte*>(view_.data) +
+         (b * view_.batch_stride + h * view_.head_stride +
+          t * view_.row_stride) *
+             SizeOf(view_.dtype);
+}
+
+void Tensor::SetAt(int64_t index, double value) {
+  const int64_t c = index % view_.dim, t = index / view_.dim % view_.len;
+  const int64_t head = index / view_.dim / view_.len;
+  std::byte* const row = At(head / view_.heads, head % view_.heads, t);
+  const float x = static_cast<float>(Stored(value, view_.dtype));
+  if (view_.dtype == DType::kF32) {
+    std::memcpy(row + c * 4, &x, 4);
+  } else {
+    const uint16_t upper =
+        static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16);
+    std::memcpy(row + c * 2, &upper, 2);
+  }
+}
+
+void Tensor::Set(const std::vector<double>& values) {
+  for (size_t n = 0; n < values.size(); ++n)
+    SetAt(static_cast<int64_t>(n), values[n]);
+}
+
+std::vector<double> Tensor::Get() const {
+  std::vector<double> values;
+  values.reserve(static_cast<size_t>(view_.elements()));
+  for (int64_t b = 0; b < view_.batch; ++b)
+    for (int64_t h = 0; h < view_.heads; ++h)
+      for (int64_t t = 0; t < view_.len; ++t)
+        for (int64_t c = 0; c < view_.dim; ++c) {
+          const std::byte* const at = At(b, h, t) + c * SizeOf(view_.dtype);
+          uint32_t bits = 0;
+          if (view_.dtype == DType::kF32) {
+            std::memcpy(&bits, at, 4);
+          } else {
+            uint16_t upper;
+            std::memcpy(&upper, at, 2);
+            bits = uint32_t{upper} << 16;
+          }
+          values.push_back(std::bit_cast<float>(bits));
+        }
+  return values;
+}
+
+bool Tensor::Intact() const {
+  if (!memory_.Intact()) return false;
+  std::vector<std::byte> rest = Snapshot();
+  const std::byte* const base =
+      const_cast<GuardedBytes&>(memory_).bytes().data();
+  for (int64_t b = 0; b < view_.batch; ++b)
+    for (int64_t h = 0; h < view_.heads; ++h)
+      for (int64_t t = 0; t < view_.len; ++t)
+        std::fill_n(rest.begin() + (At(b, h, t) - base),
+                    view_.dim * SizeOf(view_.dtype), kPoison);
+  return AllPoison(rest.data(), rest.size());
+}
+
+std::vector<std::byte> Tensor::Snapshot() const {
+  const Bytes bytes = const_cast<GuardedBytes&>(memory_).bytes();
+  return {bytes.begin(), bytes.end()};
+}
+
+void SlotExec::For(int64_t tasks, LoopBody body) {
+  for (int64_t t = 0; t < tasks; ++t) {
+    body(t, next_);
+    next_ = (next_ + 1) % slots_;
+  }
+}
+
+OracleInputs Data::inputs() const {
+  OracleInputs in{.q = q.data(), .k = k.data(), .v = v.data()};
+  for (int n = 0; n < kMaxExtras; ++n) in.extra[n] = extra[n].data();
+  return in;
+}
+
+ExtraShape ShapeOf(const ExtraInput& extra, const Problem& p) {
+  return {extra.per_query ? p.q_heads : p.kv_heads,
+          extra.per_query ? p.q_len : p.kv_len,
+          extra.value_width ? p.v_dim : 1};
+}
+
+namespace {
+
+// Scales rows of q and k to make the scores a fill asks for.
+class Filler {
+ public:
+  Filler(const CheckCase& c, const Problem& p, Rng& rng)
+      : fill_(c.fill), p_(p), rng_(rng), direction_(p.qk_dim) {
+    for (double& x : direction_)
+      x = (rng.Below(2) ? 1 : -1) / std::sqrt(static_cast<double>(p.qk_dim));
+    outlier_ = p.kv_len > 0 ? rng.Below(p.kv_len) : 0;
+  }
+
+  void Query(double* row) {
+    const double along = Along();
+    switch (fill_) {
+      case Fill::kZero:
+        return Line(row, 0);
+      case Fill::kHuge:
+        return Line(row, Sign() * Reach(90) * (0.9 + 0.1 * along));
+      case Fill::kRising:
+        return Line(row, Reach(60) * (0.9 + 0.1 * along));
+      default:
+        return Normal(row, p_.qk_dim, 1);
+    }
+  }
+
+  void Key(double* row, int64_t j) {
+    const double place =
+        static_cast<double>(j + 1) / static_cast<double>(p_.kv_len);
+    switch (fill_) {
+      case Fill::kZero:
+        return Line(row, 0);
+      case Fill::kHuge:
+        return Line(row, Sign() * Reach(90) * (0.9 + 0.1 * Along()));
+      case Fill::kRising:
+        return Line(row, Reach(60) * place);
+      case Fill::kTied:
+        if (tied_.empty()) {
+          tied_.resize(p_.qk_dim);
+          Normal(tied_.data(), p_.qk_dim, 1);
+        }
+        std::copy(tied_.begin(), tied_.end(), row);
+        return;
+      default:
+        Normal(row, p_.qk_dim,
+               fill_ == Fill::kOutlier && j == outlier_ ? 30 : 1);
+    }
+  }
+
+  void Value(double* row, int64_t j) {
+    Normal(row, p_.v_dim,
+           fill_ == Fill::kOutlier && j == p_.kv_len - 1 - outlier_ ? 1000 : 1);
+  }
+
+  void Normal(double* row, int64_t n, double scale) {
+    for (int64_t c = 0; c < n; ++c) row[c] = scale * rng_.Normal();
+  }
+
+ private:
+  // Length of a row along the direction whose product with another such row is
+  // a score of `score`.
+  double Reach(double score) const {
+    return std::sqrt(score / std::abs(static_cast<double>(p_.scale)));
+  }
+  double Sign() { return rng_.Below(2) ? 1 : -1; }
+  double Along() { return rng_.Uniform(); }
+  void Line(double* row, double length) {
+    for (int64_t c = 0; c < p_.qk_dim; ++c) row[c] = length * direction_[c];
+  }
+
+  Fill fill_;
+  const Problem& p_;
+  Rng& rng_;
+  std::vector<double> direction_, tied_;
+  int64_t outlier_ = 0;
+};
+
+}  // namespace
+
+Data MakeData(const CheckCase& c, const Problem& p) {
+  Rng rng(c.seed);
+  Filler fill(c, p, rng);
+  Data data;
+  const int64_t queries = p.batch * p.q_heads * p.q_len;
+  const int64_t keys = p.batch * p.kv_heads * p.kv_len;
+  data.q.resize(queries * p.qk_dim);
+  data.k.resize(keys * p.qk_dim);
+  data.v.resize(keys * p.v_dim);
+  data.dout.resize(queries * p.v_dim);
+  for (int64_t r = 0; r < queries; ++r) fill.Query(&data.q[r * p.qk_dim]);
+  for (int64_t r = 0; r < keys; ++r) {
+    fill.Key(&data.k[r * p.qk_dim], r % p.kv_len);
+    fill.Value(&data.v[r * p.v_dim], r % p.kv_len);
+  }
+  fill.Normal(data.dout.data(), queries * p.v_dim, 1);
+  for (size_t n = 0; n < c.variant->inputs.size(); ++n) {
+    const ExtraInput& extra = c.variant->inputs[n];
+    const ExtraShape shape = ShapeOf(extra, p);
+    data.extra[n].resize(p.batch * shape.heads * shape.len * shape.dim);
+    for (double& x : data.extra[n])
+      x = Activate(extra.activation, rng.Normal());
+  }
+  const auto store = [&](std::vector<double>& values) {
+    for (double& x : values) x = Stored(x, p.dtype);
+  };
+  for (auto* values : {&data.q, &data.k, &data.v, &data.dout}) store(*values);
+  for (auto& values : data.extra) store(values);
+  return data;
+}
+
+}  // namespace saccade::bench

@@ -1,0 +1,254 @@
+#include "bench/verify_reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace saccade::bench {
+namespace {
+
+struct Result64 {
+  std::vector<double> out, size, lse;
+};
+
+Result64 RunOn(const Variant& variant, const Problem& p, const Data& data) {
+  const size_t rows = static_cast<size_t>(p.batch * p.q_heads * p.q_len);
+  const size_t elements = rows * static_cast<size_t>(p.v_dim);
+  Result64 r;
+  // Never empty, so that data() is never null.
+  r.out.resize(elements + 1);
+  r.size.resize(elements + 1);
+  if (variant.traits.lse) r.lse.resize(rows + 1);
+  RunOracle(variant, p, data.inputs(),
+            {.out = r.out.data(),
+             .size = r.size.data(),
+             .lse = variant.traits.lse ? r.lse.data() : nullptr});
+  r.out.resize(elements);
+  r.size.resize(elements);
+  if (variant.traits.lse) r.lse.resize(rows);
+  return r;
+}
+
+// An error of the sum of weights is that of a mixture of ones.
+std::vector<double> LseSize(const Variant& variant, const Problem& p,
+                            const Data& data, const std::vector<double>& lse) {
+  Data ones = data;
+  std::fill(ones.v.begin(), ones.v.end(), 1.0);
+  for (auto& extra : ones.extra) std::fill(extra.begin(), extra.end(), 1.0);
+  const Result64 r = RunOn(variant, p, ones);
+  std::vector<double> size(lse.size());
+  for (size_t row = 0; row < lse.size(); ++row)
+    size[row] = r.size[row * p.v_dim] +
+                (std::isfinite(lse[row]) ? std::abs(lse[row]) : 0);
+  return size;
+}
+
+// Row j of every head of x [B, heads, len, dim].
+template <class F>
+void ForHeadRows(std::vector<double>& x, int64_t heads, int64_t len,
+                 int64_t dim, int64_t j, F visit) {
+  for (int64_t h = 0; h < heads; ++h)
+    for (int64_t c = 0; c < dim; ++c) visit(x[(h * len + j) * dim + c]);
+}
+
+// Which rows of out change when the keys in `changed` do. Values are made so
+// large that the smallest weight shows; keys are turned both ways, for a weight
+// may be zero for one of them.
+std::vector<bool> Reached(const Variant& variant, const Problem& p,
+                          const Data& data, const std::vector<double>& out,
+                          const std::vector<bool>& changed) {
+  std::vector<bool> reached(p.batch * p.q_heads * p.q_len, false);
+  for (const double sign : {1.0, -1.0}) {
+    Data other = data;
+    Rng rng(99);
+    for (int64_t j = 0; j < p.kv_len; ++j) {
+      if (!changed[j]) continue;
+      const int64_t heads = p.batch * p.kv_heads;
+      ForHeadRows(other.k, heads, p.kv_len, p.qk_dim, j,
+                  [&](double& x) { x = sign * rng.Normal(); });
+      ForHeadRows(other.v, heads, p.kv_len, p.v_dim, j,
+                  [&](double& x) { x = 1e150 * (1 + rng.Uniform()); });
+    }
+    const Result64 r = RunOn(variant, p, other);
+    for (size_t n = 0; n < out.size(); ++n)
+      if (r.out[n] != out[n]) reached[n / p.v_dim] = true;
+  }
+  return reached;
+}
+
+// Chooses hidden keys and learns who sees them.
+void Hide(const CheckCase& c, Reference& ref) {
+  const Variant& variant = *c.variant;
+  const Problem& p = ref.problem;
+  const std::vector<bool> all(p.kv_len, true), none(p.kv_len, false);
+  const std::vector<bool> sees = Reached(variant, p, ref.data, ref.out, all);
+  ref.blind.resize(sees.size());
+  for (size_t r = 0; r < sees.size(); ++r) ref.blind[r] = !sees[r];
+  ref.hidden = none;
+  if (c.pass == Pass::kBackward) {
+    // A visible NaN spoils every gradient: hide what nobody sees.
+    for (int64_t j = 0; j < p.kv_len; ++j) {
+      std::vector<bool> one = none;
+      one[j] = true;
+      const auto rows = Reached(variant, p, ref.data, ref.out, one);
+      ref.hidden[j] = std::find(rows.begin(), rows.end(), true) == rows.end();
+    }
+  } else {
+    Rng rng(c.seed + 1);
+    for (int64_t j = 0; j < p.kv_len; ++j)
+      ref.hidden[j] = j + 1 == p.kv_len || rng.Below(8) == 0;
+  }
+  ref.reached = Reached(variant, p, ref.data, ref.out, ref.hidden);
+}
+
+// Derivatives of L = sum(dout * out) by central differences. Sequences and key
+// heads do not touch each other, so one element of each is moved at a time.
+//
+// The size of a derivative bounds what an implementation may add up to make it:
+// what each output contributes, |dout| |d out / dx|, and the same for the size
+// of the outputs, which does not cancel where the outputs' own changes do.
+class Differences {
+ public:
+  Differences(const CheckCase& c, Reference& ref)
+      : variant_(*c.variant), ref_(ref), p_(ref.problem), rng_(c.seed + 2) {}
+
+  void Run() {
+    const int tensors = kFirstExtra + static_cast<int>(variant_.inputs.size());
+    const double each = static_cast<double>(p_.batch * p_.q_heads * p_.q_len) *
+                        static_cast<double>(p_.kv_len) *
+                        static_cast<double>(2 * (p_.qk_dim + p_.v_dim) + 40);
+    // About 60 ms of oracle, in nanoseconds.
+    const int64_t samples = std::max<int64_t>(
+        8, static_cast<int64_t>(30e6 / (each * tensors + 1000)));
+    for (int number = 0; number < tensors; ++number) Sample(number, samples);
+  }
+
+ private:
+  void Sample(int number, int64_t samples) {
+    const ExtraShape s = TensorShape(variant_, p_, number);
+    const int64_t members = s.heads / p_.kv_heads;  // heads in a group
+    const int64_t all = members * s.len * s.dim;
+    if (p_.batch == 0) return;
+    if (all <= samples) {
+      for (int64_t n = 0; n < all; ++n) Move(number, n);
+      return;
+    }
+    for (int64_t n = 0; n < samples; ++n) {
+      // Rows where blocks begin and end are looked at more often.
+      const int64_t edges[] = {0, s.len - 1, std::min<int64_t>(64, s.len - 1),
+                               std::min<int64_t>(127, s.len - 1)};
+      const int64_t row = rng_.Below(3) ? rng_.Below(s.len)
+                                        : edges[rng_.Below(std::ssize(edges))];
+      Move(number,
+           (rng_.Below(members) * s.len + row) * s.dim + rng_.Below(s.dim));
+    }
+  }
+
+  // Element `at` of [members, len, dim] in each group of heads.
+  void Move(int number, int64_t at) {
+    const ExtraShape s = TensorShape(variant_, p_, number);
+    const int64_t groups = p_.batch * p_.kv_heads;
+    const int64_t stride = s.heads / p_.kv_heads * s.len * s.dim;
+    std::vector<double>& x = TensorOf(ref_.data, number);
+    const auto shift = [&](double by) {
+      for (int64_t g = 0; g < groups; ++g) x[g * stride + at] += by;
+    };
+    std::vector<double> kept(groups);
+    for (int64_t g = 0; g < groups; ++g) kept[g] = x[g * stride + at];
+    shift(kStep);
+    const Result64 above = RunOn(variant_, p_, ref_.data);
+    shift(-2 * kStep);
+    const Result64 below = RunOn(variant_, p_, ref_.data);
+    for (int64_t g = 0; g < groups; ++g) x[g * stride + at] = kept[g];
+    for (int64_t g = 0; g < groups; ++g)
+      Add(number, g * stride + at, g, above, below);
+  }
+
+  void Add(int number, int64_t index, int64_t group, const Result64& above,
+           const Result64& below) {
+    const int64_t block = p_.q_heads / p_.kv_heads * p_.q_len * p_.v_dim;
+    double change = 0, moved = 0, grown = 0, shrunk = 0;
+    for (int64_t o = group * block; o < (group + 1) * block; ++o) {
+      const double weight = ref_.data.dout[o];
+      const double step = above.out[o] - below.out[o];
+      change += weight * step;
+      moved += std::abs(weight * step);
+      grown += std::abs(weight) * (above.size[o] - ref_.size[o]);
+      shrunk += std::abs(weight) * (ref_.size[o] - below.size[o]);
+    }
+    ref_.derivatives.push_back(
+        {number, index, change / (2 * kStep),
+         (moved + std::abs(grown) + std::abs(shrunk)) / (2 * kStep)});
+  }
+
+  // Truncation is about kStep^2, rounding 1e-16 / kStep.
+  static constexpr double kStep = 4e-6;
+
+  const Variant& variant_;
+  Reference& ref_;
+  const Problem& p_;
+  Rng rng_;
+};
+
+}  // namespace
+
+std::vector<double>& TensorOf(Data& data, int number) {
+  if (number == kQuery) return data.q;
+  if (number == kKey) return data.k;
+  if (number == kValue) return data.v;
+  return data.extra[number - kFirstExtra];
+}
+
+ExtraShape TensorShape(const Variant& variant, const Problem& p, int number) {
+  if (number == kQuery) return {p.q_heads, p.q_len, p.qk_dim};
+  if (number == kKey) return {p.kv_heads, p.kv_len, p.qk_dim};
+  if (number == kValue) return {p.kv_heads, p.kv_len, p.v_dim};
+  return ShapeOf(variant.inputs[number - kFirstExtra], p);
+}
+
+Result<Reference> MakeReference(const CheckCase& c) {
+  Problem whole = c.problem;
+  if (c.pass == Pass::kDecode) whole.q_len = whole.kv_len;
+  Result<Problem> resolved = Resolve(*c.variant, whole);
+  if (!resolved.ok()) return resolved.status();
+  // A variant may refuse more than its traits say.
+  if (auto plan = MakePlan(*c.variant, c.problem); !plan.ok())
+    return plan.status();
+  Reference ref;
+  ref.problem = *resolved;
+  ref.data = MakeData(c, ref.problem);
+  Result64 r = RunOn(*c.variant, ref.problem, ref.data);
+  ref.out = std::move(r.out);
+  ref.size = std::move(r.size);
+  ref.lse = std::move(r.lse);
+  if (c.variant->traits.lse)
+    ref.lse_size = LseSize(*c.variant, ref.problem, ref.data, ref.lse);
+  if (c.fill == Fill::kHidden) Hide(c, ref);
+  if (c.pass == Pass::kBackward) Differences(c, ref).Run();
+  return ref;
+}
+
+Data Poisoned(const Variant& variant, const Reference& ref) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  const Problem& p = ref.problem;
+  Data data = ref.data;
+  const auto spoil = [](double& x) { x = kNan; };
+  for (int64_t j = 0; j < p.kv_len; ++j) {
+    if (!ref.hidden[j]) continue;
+    const int64_t heads = p.batch * p.kv_heads;
+    ForHeadRows(data.k, heads, p.kv_len, p.qk_dim, j, spoil);
+    ForHeadRows(data.v, heads, p.kv_len, p.v_dim, j, spoil);
+    for (size_t n = 0; n < variant.inputs.size(); ++n)
+      if (!variant.inputs[n].per_query) {
+        const ExtraShape s = ShapeOf(variant.inputs[n], p);
+        ForHeadRows(data.extra[n], p.batch * s.heads, s.len, s.dim, j, spoil);
+      }
+  }
+  for (size_t r = 0; r < ref.blind.size(); ++r)
+    if (ref.blind[r])
+      std::fill_n(data.q.begin() + static_cast<int64_t>(r) * p.qk_dim, p.qk_dim,
+                  kNan);
+  return data;
+}
+
+}  // namespace saccade::bench

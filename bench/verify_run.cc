@@ -1,0 +1,366 @@
+#include "bench/verify_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+namespace saccade::bench {
+
+Operands::Operands(const Variant& variant, const Problem& p, const Data& data,
+                   Layout layout) {
+  Data copy = data;
+  const int tensors = kFirstExtra + static_cast<int>(variant.inputs.size());
+  tensors_.reserve(tensors);
+  for (int n = 0; n < tensors; ++n) {
+    const ExtraShape s = TensorShape(variant, p, n);
+    tensors_.emplace_back(p.batch, s.heads, s.len, s.dim, p.dtype, layout);
+    tensors_.back().Set(TensorOf(copy, n));
+    before_.push_back(tensors_.back().Snapshot());
+  }
+}
+
+Inputs Operands::inputs() const {
+  Inputs in{.q = tensors_[kQuery].view(),
+            .k = tensors_[kKey].view(),
+            .v = tensors_[kValue].view()};
+  for (size_t n = kFirstExtra; n < tensors_.size(); ++n)
+    in.extra[n - kFirstExtra] = tensors_[n].view();
+  return in;
+}
+
+bool Operands::Unchanged() const {
+  for (size_t n = 0; n < tensors_.size(); ++n)
+    if (!tensors_[n].Intact() || tensors_[n].Snapshot() != before_[n])
+      return false;
+  return true;
+}
+
+namespace {
+
+// Log-sum-exps [B, Hq, rows], or nothing.
+class LseBuffer {
+ public:
+  LseBuffer(const Variant& variant, const Problem& p, int64_t rows)
+      : wanted_(variant.traits.lse),
+        count_(p.batch * p.q_heads * rows),
+        memory_(wanted_ ? static_cast<size_t>(count_) * sizeof(float) : 0) {}
+
+  float* data() {
+    return wanted_ ? reinterpret_cast<float*>(memory_.bytes().data()) : nullptr;
+  }
+  std::vector<double> Get() {
+    if (!wanted_) return {};
+    return {data(), data() + count_};
+  }
+  bool Intact() const { return memory_.Intact(); }
+
+ private:
+  bool wanted_;
+  int64_t count_;
+  GuardedBytes memory_;
+};
+
+// Rows first .. first + n - 1 of every head of x [B, heads, len, dim].
+std::vector<double> Slice(const std::vector<double>& x, const Problem& p,
+                          int64_t heads, int64_t dim, int64_t first,
+                          int64_t n) {
+  std::vector<double> part;
+  for (int64_t h = 0; h < p.batch * heads; ++h) {
+    const auto from = x.begin() + (h * p.kv_len + first) * dim;
+    part.insert(part.end(), from, from + n * dim);
+  }
+  return part;
+}
+
+// The reverse: puts them there.
+void Paste(const std::vector<double>& part, const Problem& p, int64_t heads,
+           int64_t dim, int64_t first, int64_t n, std::vector<double>& x) {
+  for (int64_t h = 0; h < p.batch * heads; ++h)
+    std::copy_n(part.begin() + h * n * dim, n * dim,
+                x.begin() + (h * p.kv_len + first) * dim);
+}
+
+Tensor OutputLike(const Variant& variant, const Problem& p, int number,
+                  Layout layout) {
+  const ExtraShape s = TensorShape(variant, p, number);
+  return {p.batch, s.heads, s.len, s.dim, p.dtype, layout};
+}
+
+Written RunWhole(const CheckCase& c, const Plan& plan, const Problem& p,
+                 const Data& data) {
+  Written w;
+  SlotExec exec(c.slots);
+  const Variant& variant = *c.variant;
+  const Operands operands(variant, p, data, c.layout);
+  const Footprint need = plan.Memory(c.slots);
+  Tensor out(p.batch, p.q_heads, p.q_len, p.v_dim, p.dtype, c.layout);
+  LseBuffer lse(variant, p, p.q_len);
+  GuardedBytes scratch(need.forward_scratch), saved(need.saved);
+  // Inference and training forwards are both checked.
+  const bool keep = c.pass == Pass::kBackward || c.seed % 2 == 0;
+  const Status status =
+      plan.Forward(operands.inputs(), {out.view(), lse.data()},
+                   keep ? saved.bytes() : Bytes(), scratch.bytes(), exec);
+  if (!status.ok()) {
+    w.trouble = "Forward refused: " + status.message();
+    return w;
+  }
+  if (!out.Intact() || !lse.Intact() || !scratch.Intact() || !saved.Intact())
+    w.trouble = "Forward wrote outside of its memory";
+  w.out = out.Get();
+  w.lse = lse.Get();
+  if (c.pass == Pass::kBackward && w.trouble.empty()) {
+    Tensor dout(p.batch, p.q_heads, p.q_len, p.v_dim, p.dtype, c.layout);
+    dout.Set(data.dout);
+    std::vector<Tensor> grads;
+    const int tensors = kFirstExtra + static_cast<int>(variant.inputs.size());
+    grads.reserve(tensors);
+    for (int n = 0; n < tensors; ++n)
+      grads.push_back(OutputLike(variant, p, n, c.layout));
+    Gradients to{
+        grads[kQuery].view(), grads[kKey].view(), grads[kValue].view(), {}};
+    for (int n = kFirstExtra; n < tensors; ++n)
+      to.dextra[n - kFirstExtra] = grads[n].view();
+    GuardedBytes work(need.backward_scratch);
+    const Status back = plan.Backward(operands.inputs(),
+                                      {out.view(), saved.bytes(), dout.view()},
+                                      to, work.bytes(), exec);
+    if (!back.ok()) w.trouble = "Backward refused: " + back.message();
+    bool intact = work.Intact() && saved.Intact() && out.Intact();
+    for (int n = 0; n < tensors; ++n) {
+      intact = intact && grads[n].Intact();
+      w.gradients[n] = grads[n].Get();
+    }
+    if (!intact) w.trouble = "Backward wrote outside of its memory";
+  }
+  if (!operands.Unchanged()) w.trouble = "the pass changed its inputs";
+  return w;
+}
+
+// Appends tokens first .. first + n - 1.
+std::string ExtendOnce(const CheckCase& c, const Plan& plan, const Problem& p,
+                       const Data& data, int64_t first, int64_t n, Bytes state,
+                       Written* w) {
+  const Variant& variant = *c.variant;
+  Problem piece = p;
+  piece.q_len = piece.kv_len = n;
+  Data part;
+  const int tensors = kFirstExtra + static_cast<int>(variant.inputs.size());
+  Data whole = data;
+  for (int t = 0; t < tensors; ++t) {
+    const ExtraShape s = TensorShape(variant, p, t);
+    TensorOf(part, t) = Slice(TensorOf(whole, t), p, s.heads, s.dim, first, n);
+  }
+  SlotExec exec(c.slots);
+  const Operands operands(variant, piece, part, c.layout);
+  Tensor out(p.batch, p.q_heads, n, p.v_dim, p.dtype, c.layout);
+  LseBuffer lse(variant, p, n);
+  GuardedBytes scratch(plan.Memory(c.slots).extend_scratch);
+  const Status status = plan.Extend(operands.inputs(), {out.view(), lse.data()},
+                                    state, scratch.bytes(), exec);
+  if (!status.ok())
+    return fmt::format("Extend by {} tokens after {} refused: {}", n, first,
+                       status.message());
+  if (!out.Intact() || !lse.Intact() || !scratch.Intact())
+    return "Extend wrote outside of its memory";
+  if (!operands.Unchanged()) return "Extend changed its inputs";
+  Paste(out.Get(), p, p.q_heads, p.v_dim, first, n, w->out);
+  if (variant.traits.lse) Paste(lse.Get(), p, p.q_heads, 1, first, n, w->lse);
+  return {};
+}
+
+Written RunDecode(const CheckCase& c, const Plan& plan, const Problem& p,
+                  const Data& data) {
+  Written w;
+  const int64_t rows = p.batch * p.q_heads * p.q_len;
+  w.out.resize(rows * p.v_dim);
+  if (c.variant->traits.lse) w.lse.resize(rows);
+  GuardedBytes state(plan.Memory(c.slots).state);
+  if (const Status s = plan.Reset(state.bytes()); !s.ok()) {
+    w.trouble = "Reset refused: " + s.message();
+    return w;
+  }
+  // Any split: pieces of 0 .. q_len tokens, single ones as often as not.
+  Rng rng(c.seed + 3);
+  const int64_t most = c.problem.q_len;
+  for (int64_t at = 0; at < p.kv_len && w.trouble.empty();) {
+    const int64_t want = rng.Below(2) ? 1 : rng.Below(most + 1);
+    const int64_t n = std::min({want, most, p.kv_len - at});
+    w.trouble = ExtendOnce(c, plan, p, data, at, n, state.bytes(), &w);
+    at += n;
+  }
+  if (w.trouble.empty() && !state.Intact())
+    w.trouble = "Extend wrote outside of its state";
+  return w;
+}
+
+// Compares elements and remembers the worst.
+class Judge {
+ public:
+  explicit Judge(double kappa) : kappa_(kappa) {}
+
+  /// `rounding`: what storing in fewer bits may add, in absolute terms.
+  template <class Name>
+  void Check(Name name, double got, double want, double size, double rounding) {
+    if (got == want) return;  // infinities, too
+    // Below the smallest normal float, weights may vanish.
+    constexpr double kUnderflow = 1e-36;
+    const double excess = std::abs(got - want) - rounding;
+    double ratio = std::max(0.0, excess) / (0x1p-24 * size + kUnderflow);
+    if (std::isnan(ratio)) ratio = std::numeric_limits<double>::infinity();
+    if (ratio <= worst_) return;
+    worst_ = ratio;
+    if (ratio > kappa_)
+      what_ = fmt::format(
+          "{}: got {:.9g}, want {:.9g}, off by {:.3g} of a budget of {:.3g}",
+          name(), got, want, std::abs(got - want),
+          rounding + kappa_ * 0x1p-24 * size);
+  }
+
+  void Fail(std::string what) {
+    worst_ = std::numeric_limits<double>::infinity();
+    what_ = std::move(what);
+  }
+
+  CheckResult result() const {
+    return {what_.empty() ? CheckResult::Kind::kOk : CheckResult::Kind::kFail,
+            worst_, what_};
+  }
+
+ private:
+  double kappa_;
+  double worst_ = 0;
+  std::string what_;
+};
+
+// "dq[0, 2, 17, 5]" of an index in [B, heads, len, dim] order.
+std::string Place(std::string_view name, const ExtraShape& s, int64_t index) {
+  return fmt::format(
+      "{}[{}, {}, {}, {}]", name, index / s.dim / s.len / s.heads,
+      index / s.dim / s.len % s.heads, index / s.dim % s.len, index % s.dim);
+}
+
+std::string GradientName(const Variant& v, int number) {
+  constexpr const char* kNames[] = {"dq", "dk", "dv"};
+  if (number < kFirstExtra) return kNames[number];
+  return "d" + std::string(v.inputs[number - kFirstExtra].name);
+}
+
+// Positions that turn q and k keep the turned copies in the storage type: one
+// more rounding of each.
+bool TurnsCopies(const Problem& p) { return p.position.name == "rope"; }
+
+void CompareOutputs(const Reference& ref, const Written& w, Judge& judge) {
+  const Problem& p = ref.problem;
+  const double unit = p.dtype == DType::kBF16 ? 0x1p-8 : 0;
+  const double copies = TurnsCopies(p) ? 2 * unit : 0;
+  const ExtraShape shape{p.q_heads, p.q_len, p.v_dim};
+  for (size_t n = 0; n < ref.out.size(); ++n)
+    judge.Check([&] { return Place("out", shape, static_cast<int64_t>(n)); },
+                w.out[n], ref.out[n], ref.size[n],
+                unit * std::abs(ref.out[n]) + copies * ref.size[n]);
+  const ExtraShape rows{p.q_heads, p.q_len, 1};
+  for (size_t n = 0; n < ref.lse.size(); ++n)
+    judge.Check([&] { return Place("lse", rows, static_cast<int64_t>(n)); },
+                w.lse[n], ref.lse[n], ref.lse_size[n],
+                copies * ref.lse_size[n]);
+}
+
+// dout, out and the gradient are all stored: bf16 rounds out before it is read
+// and the gradient after it is made.
+void CompareGradients(const CheckCase& c, const Reference& ref,
+                      const Written& w, Judge& judge) {
+  const Problem& p = ref.problem;
+  const double unit = p.dtype == DType::kBF16 ? 0x1p-8 : 0;
+  const double copies = TurnsCopies(p) ? 4 * unit : unit;
+  for (const Reference::Derivative& d : ref.derivatives)
+    judge.Check(
+        [&] {
+          return Place(GradientName(*c.variant, d.tensor),
+                       TensorShape(*c.variant, p, d.tensor), d.index);
+        },
+        w.gradients[d.tensor][d.index], d.want, d.size,
+        unit * std::abs(d.want) + copies * d.size);
+}
+
+bool SameBits(double a, double b) {
+  return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+}
+
+// NaN in hidden keys reaches exactly those who see them.
+void CompareHidden(const CheckCase& c, const Reference& ref,
+                   const Written& clean, const Written& spoilt, Judge& judge) {
+  if (!spoilt.trouble.empty()) return judge.Fail(spoilt.trouble);
+  const Problem& p = ref.problem;
+  const ExtraShape shape{p.q_heads, p.q_len, p.v_dim};
+  const auto row = [&](std::string_view name, const std::vector<double>& a,
+                       const std::vector<double>& b, int64_t width) {
+    for (size_t n = 0; n < a.size(); ++n) {
+      const bool reached = ref.reached[n / width];
+      if (reached ? std::isnan(b[n]) : SameBits(a[n], b[n])) continue;
+      ExtraShape s = shape;
+      s.dim = width;
+      judge.Fail(
+          fmt::format("{}: {} when hidden keys hold NaN, {} when they do not{}",
+                      Place(name, s, static_cast<int64_t>(n)), b[n], a[n],
+                      reached ? ", though its query sees one" : ""));
+      return;
+    }
+  };
+  if (c.pass != Pass::kBackward) {
+    row("out", clean.out, spoilt.out, p.v_dim);
+    row("lse", clean.lse, spoilt.lse, 1);
+    return;
+  }
+  const int tensors = kFirstExtra + static_cast<int>(c.variant->inputs.size());
+  for (int t = 0; t < tensors; ++t)
+    for (size_t n = 0; n < clean.gradients[t].size(); ++n)
+      if (!SameBits(clean.gradients[t][n], spoilt.gradients[t][n]))
+        return judge.Fail(fmt::format(
+            "{}: {} when keys that nobody sees hold NaN, {} when they do not",
+            Place(GradientName(*c.variant, t), TensorShape(*c.variant, p, t),
+                  static_cast<int64_t>(n)),
+            spoilt.gradients[t][n], clean.gradients[t][n]));
+}
+
+}  // namespace
+
+Written RunPass(const CheckCase& c, const Plan& plan, const Problem& problem,
+                const Data& data) {
+  return c.pass == Pass::kDecode ? RunDecode(c, plan, problem, data)
+                                 : RunWhole(c, plan, problem, data);
+}
+
+CheckResult RunCase(const CheckCase& c, const Reference& ref) {
+  // Here and not with the reference: memory may depend on the SIMD target.
+  auto plan = MakePlan(*c.variant, c.problem);
+  if (!plan.ok())
+    return {CheckResult::Kind::kRefused, 0, plan.status().message()};
+  Judge judge(c.variant->kappa);
+  const Written w = RunPass(c, **plan, ref.problem, ref.data);
+  if (!w.trouble.empty()) {
+    judge.Fail(w.trouble);
+    return judge.result();
+  }
+  CompareOutputs(ref, w, judge);
+  if (c.pass == Pass::kBackward) CompareGradients(c, ref, w, judge);
+  if (c.fill == Fill::kHidden)
+    CompareHidden(c, ref, w,
+                  RunPass(c, **plan, ref.problem, Poisoned(*c.variant, ref)),
+                  judge);
+  return judge.result();
+}
+
+CheckResult RunCase(const CheckCase& c) {
+  Result<Reference> ref = MakeReference(c);
+  if (!ref.ok())
+    return {CheckResult::Kind::kRefused, 0, ref.status().message()};
+  return RunCase(c, *ref);
+}
+
+}  // namespace saccade::bench
