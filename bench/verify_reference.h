@@ -32,6 +32,7 @@ struct Reference {
     int tensor;
     int64_t index;  // in [B, H, T, D] order
     double want, size;
+    double noise;  // below which a difference of float64 sees nothing
   };
   std::vector<Derivative> derivatives;
 };

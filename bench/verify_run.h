@@ -3,6 +3,7 @@
 #define SACCADE_BENCH_VERIFY_RUN_H_
 
 #include <array>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ class Operands {
   bool Unchanged() const;
 
  private:
-  std::vector<Tensor> tensors_;  // q, k, v, then the extras
+  std::deque<Tensor> tensors_;  // q, k, v, then the extras
   std::vector<std::vector<std::byte>> before_;
 };
 
