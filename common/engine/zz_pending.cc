@@ -10,14 +10,6 @@ namespace saccade {
 [[gnu::weak]] void TileForward(const TileSpec&, const TileCall&, Bytes, Exec&) {
   std::abort();
 }
-[[gnu::weak]] size_t TileBackwardScratch(const TileSpec&, int64_t, int64_t,
-                                         int) {
-  return 0;
-}
-[[gnu::weak]] void TileBackward(const TileSpec&, const TileBackwardCall&, Bytes,
-                                Exec&) {
-  std::abort();
-}
 [[gnu::weak]] size_t TileDecodeScratch(const TileSpec&, int64_t, int) {
   return 0;
 }
