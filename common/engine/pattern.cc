@@ -117,7 +117,14 @@ double VisiblePairs(const Pattern& pattern, int64_t q_position, int64_t q_len,
 }
 
 int64_t VisibleKeys(const Pattern& pattern, int64_t i, int64_t kv_len) {
-  return static_cast<int64_t>(VisiblePairs(pattern, i, 1, kv_len));
+  int64_t keys = 0;
+  for (const Part& part : pattern) {
+    // In the coordinates of the query's class. Runs are exact for one query.
+    const int64_t at = FloorDiv(i, part.step), residue = i - at * part.step;
+    const int64_t len = -FloorDiv(residue - kv_len, part.step);
+    part.ForKeys({at, at + 1}, len, [&](Interval run) { keys += run.size(); });
+  }
+  return keys;
 }
 
 }  // namespace saccade

@@ -6,15 +6,12 @@
 
 namespace saccade {
 
-[[gnu::weak]] size_t TileForwardScratch(const TileSpec&, int) { return 0; }
-[[gnu::weak]] void TileForward(const TileSpec&, const TileCall&, Bytes, Exec&) {
-  std::abort();
-}
-[[gnu::weak]] size_t TileDecodeScratch(const TileSpec&, int64_t, int) {
+[[gnu::weak]] size_t TileBackwardScratch(const TileSpec&, int64_t, int64_t,
+                                         int) {
   return 0;
 }
-[[gnu::weak]] void TileDecode(const TileSpec&, const TileCall&, Bytes, Exec&) {
+[[gnu::weak]] void TileBackward(const TileSpec&, const TileBackwardCall&, Bytes,
+                                Exec&) {
   std::abort();
 }
-
 }  // namespace saccade

@@ -1,0 +1,67 @@
+// What the parts of the tile engine's forward pass tell each other.
+#ifndef SACCADE_COMMON_ENGINE_TILE_FORWARD_H_
+#define SACCADE_COMMON_ENGINE_TILE_FORWARD_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "arena.h"
+#include "engine/pattern.h"
+#include "engine/tile.h"
+#include "engine/tile_strips.h"
+
+namespace saccade {
+
+/// One tile: some queries of one head, one residue class and one part of the
+/// pattern.
+struct TileWork {
+  const TileSpec* spec = nullptr;
+  const TileCall* call = nullptr;
+  const Part* part = nullptr;
+  int64_t batch = 0, head = 0;
+  int64_t residue = 0;  // the class: positions residue + step i'
+  Interval queries;     // i', at most TileShape::queries() of them
+  int64_t q_row = 0;    // of the first; the others are part->step apart
+  bool first = true;    // no part came before: nothing to merge with
+  bool last = true;     // no part comes after: normalise, gate, store
+  // Running maximum (base 2) and sum of the first query, others part->step
+  // apart; null when one part is all there is, or no softmax.
+  float* carry_max = nullptr;
+  float* carry_sum = nullptr;
+};
+
+/// Scratch of a slot. Rows have kMaxTile floats at most: a target's own tile
+/// width is their distance.
+struct TileScratch {
+  TileScratch(Arena& arena, const TileSpec& spec)
+      : queries(arena.Take<float>(kMaxTile * spec.qk_dim)),
+        out(arena.Take<float>(kMaxTile * spec.v_dim)),
+        scores(arena.Take<float>(
+            kMaxTile *
+            std::max<int64_t>({kKeyBlock, spec.qk_dim, spec.v_dim}))),
+        max(arena.Take<float>(kMaxTile)),
+        sum(arena.Take<float>(kMaxTile)),
+        factor(arena.Take<float>(kMaxTile)),
+        strips(arena.Take<Batch>(1)),
+        keys(arena.Take<float>(kKeyBlock * spec.qk_dim)),
+        values(arena.Take<float>(kKeyBlock * spec.v_dim)) {}
+
+  float* queries;  // [qk_dim][tile], scaled
+  float* out;      // [v_dim][tile], the sums
+  float* scores;   // [key][tile], then weights; or rows of queries or of out
+  float *max, *sum, *factor;  // [tile]
+  Batch* strips;
+  float *keys, *values;  // [key][dim], when packed
+};
+
+/// The tile of the chosen target.
+TileShape SoftmaxTileShape();
+TileShape ReluTileShape();
+
+void SoftmaxTile(const TileWork& work, const TileScratch& scratch);
+void BiasedSoftmaxTile(const TileWork& work, const TileScratch& scratch);
+void ReluTile(const TileWork& work, const TileScratch& scratch);
+
+}  // namespace saccade
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_FORWARD_H_

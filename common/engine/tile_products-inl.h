@@ -1,0 +1,228 @@
+// Register tiles of the tile engine's forward pass: scores of strips of keys,
+// and their products with the values.
+//
+// Queries lie in the lanes: S^T = K (Q^T tile) and O^T += V^T P^T, so that keys
+// and values are read in their natural layout, one broadcast scalar at a time,
+// and maxima, sums and rescaling are vertical.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_TILE_PRODUCTS_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_TILE_PRODUCTS_INL_H_
+#undef SACCADE_COMMON_ENGINE_TILE_PRODUCTS_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_TILE_PRODUCTS_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "engine/tile_strips.h"
+#include "simd/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+namespace {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+using M = hn::Mask<D>;
+constexpr D d;
+constexpr int kLanes = HWY_LANES(float);
+
+// The best register tile: 16 accumulators of 32 registers, 12 of 16; without
+// FMA a product needs a register of its own. On AVX3, 8x3, 12x2 and 6x4 are up
+// to 5 points lower; on AVX2 2x6 is 3 points lower and 4x3 spills.
+#if HWY_TARGET <= HWY_AVX3
+constexpr TileShape kShape{kLanes, 4, 4};
+#elif HWY_TARGET == HWY_AVX2
+constexpr TileShape kShape{kLanes, 3, 4};
+#else
+constexpr TileShape kShape{kLanes, 3, 3};
+#endif
+constexpr int kTile = kShape.lanes * kShape.vecs;  // floats between rows
+static_assert(kTile <= kMaxTile, "scratch is laid out for less");
+
+// Rows of a register tile of `vecs` vectors: as many accumulators as pay.
+constexpr int RowsFor(int vecs) {
+  return vecs == kShape.vecs ? kShape.rows : vecs == 1 ? 8 : 4;
+}
+
+// Keys or values: rows in memory.
+struct Rows {
+  const float* at;
+  int64_t stride;
+};
+
+// Which lanes of vectors first_vec, first_vec + 1, ... see a key.
+struct Sight {
+  const uint8_t *begin, *end;  // by key
+  int first_vec;
+
+  HWY_INLINE M Of(int key, int vec) const {
+    const V lane = hn::Iota(d, static_cast<float>((first_vec + vec) * kLanes));
+    return hn::And(hn::Ge(lane, hn::Set(d, static_cast<float>(begin[key]))),
+                   hn::Lt(lane, hn::Set(d, static_cast<float>(end[key]))));
+  }
+};
+
+// a + x b where `seen`, a elsewhere, whatever x is.
+HWY_INLINE V MulAddWhere(M seen, V x, V b, V a) {
+#if HWY_TARGET <= HWY_AVX3
+  return V{_mm512_mask3_fmadd_ps(x.raw, b.raw, a.raw, seen.raw)};
+#else
+  return hn::MulAdd(hn::IfThenElseZero(seen, x), b, a);
+#endif
+}
+
+// Scores of keys r .. r + kRows - 1 of a strip, transformed, to `scores`, and
+// the maximum of all so far to `max`. `ahead` is i - j of lane 0 and key r.
+template <class Policy, int kRows, int kVecs, bool kMasked>
+HWY_INLINE void ScoreRows(const Policy& policy, Rows keys, int64_t dim,
+                          const float* queries, float* scores, float* max,
+                          int r, Sight sight, int64_t ahead) {
+  V a[kRows][kVecs];
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
+  HWY_UNROLL(1)
+  for (int64_t c = 0; c < dim; ++c) {
+    V b[kVecs];
+    for (int j = 0; j < kVecs; ++j)
+      b[j] = hn::Load(d, queries + c * kTile + j * kLanes);
+    for (int i = 0; i < kRows; ++i) {
+      const V x = hn::Set(d, keys.at[i * keys.stride + c]);
+      for (int j = 0; j < kVecs; ++j) a[i][j] = hn::MulAdd(x, b[j], a[i][j]);
+    }
+  }
+  for (int j = 0; j < kVecs; ++j) {
+    V top = hn::Load(d, max + j * kLanes);
+    for (int i = 0; i < kRows; ++i) {
+      V s = policy.Score(a[i][j], j * kLanes + ahead - i);
+      if constexpr (kMasked)
+        s = hn::IfThenElse(sight.Of(r + i, j), s, hn::Set(d, Policy::kHidden));
+      if constexpr (Policy::kRunning) top = hn::Max(top, s);
+      hn::Store(s, d, scores + i * kTile + j * kLanes);
+    }
+    if constexpr (Policy::kRunning) hn::Store(top, d, max + j * kLanes);
+  }
+}
+
+// The same for keys r .. n - 1, in ever smaller register tiles.
+template <class Policy, int kRows, int kVecs, bool kMasked>
+HWY_INLINE void ScoreAll(const Policy& policy, Rows keys, int64_t dim,
+                         const float* queries, float* scores, float* max, int r,
+                         int n, Sight sight, int64_t ahead) {
+  for (; r + kRows <= n; r += kRows)
+    ScoreRows<Policy, kRows, kVecs, kMasked>(
+        policy, {keys.at + r * keys.stride, keys.stride}, dim, queries,
+        scores + r * kTile, max, r, sight, ahead - r);
+  if constexpr (kRows > 1)
+    if (r < n)
+      ScoreAll<Policy, kRows / 2, kVecs, kMasked>(
+          policy, keys, dim, queries, scores, max, r, n, sight, ahead);
+}
+
+template <class Policy, int kVecs, bool kMasked>
+HWY_NOINLINE void ScoreStrip(const Policy& policy, Rows keys, int64_t dim,
+                             const float* queries, float* scores, float* max,
+                             int n, Sight sight, int64_t ahead) {
+  ScoreAll<Policy, RowsFor(kVecs), kVecs, kMasked>(
+      policy, keys, dim, queries, scores, max, 0, n, sight, ahead);
+}
+
+// Weights 2^(score - max) of n keys, in place; adds them to `sum`. Sums start
+// anew every kSumKeys: of a plain sum of f32, the error grows with its length.
+template <int kVecs>
+HWY_NOINLINE void Weigh(float* scores, const float* max, float* sum, int n) {
+  constexpr int kSumKeys = 16;
+  V top[kVecs], total[kVecs];
+  for (int j = 0; j < kVecs; ++j) {
+    top[j] = hn::Load(d, max + j * kLanes);
+    total[j] = hn::Zero(d);
+  }
+  for (int i = 0; i < n;) {
+    const int end = std::min(n, i + kSumKeys);
+    V part[kVecs];
+    for (int j = 0; j < kVecs; ++j) part[j] = hn::Zero(d);
+    for (; i < end; ++i)
+      for (int j = 0; j < kVecs; ++j) {
+        float* const s = scores + i * kTile + j * kLanes;
+        const V p = Exp2(d, hn::Sub(hn::Load(d, s), top[j]));
+        part[j] = hn::Add(part[j], p);
+        hn::Store(p, d, s);
+      }
+    for (int j = 0; j < kVecs; ++j) total[j] = hn::Add(total[j], part[j]);
+  }
+  for (int j = 0; j < kVecs; ++j)
+    hn::Store(hn::Add(hn::Load(d, sum + j * kLanes), total[j]), d,
+              sum + j * kLanes);
+}
+
+// out = rescale out + values^T weights for kRows value columns and n keys.
+// `rescale` may be null. The sums of a strip start from zero, which costs no
+// more than starting from `out` and keeps their error from growing with the
+// number of keys.
+template <int kRows, int kVecs, bool kMasked>
+HWY_INLINE void ValueRows(Rows values, const float* weights,
+                          const float* rescale, float* out, int n,
+                          Sight sight) {
+  V a[kRows][kVecs];
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
+  HWY_UNROLL(1)
+  for (int r = 0; r < n; ++r) {
+    V b[kVecs];
+    M seen[kVecs];
+    for (int j = 0; j < kVecs; ++j) {
+      b[j] = hn::Load(d, weights + r * kTile + j * kLanes);
+      if constexpr (kMasked) seen[j] = sight.Of(r, j);
+    }
+    for (int i = 0; i < kRows; ++i) {
+      const V x = hn::Set(d, values.at[r * values.stride + i]);
+      for (int j = 0; j < kVecs; ++j) {
+        if constexpr (kMasked)
+          a[i][j] = MulAddWhere(seen[j], x, b[j], a[i][j]);
+        else
+          a[i][j] = hn::MulAdd(x, b[j], a[i][j]);
+      }
+    }
+  }
+  for (int j = 0; j < kVecs; ++j) {
+    const V scale =
+        rescale ? hn::Load(d, rescale + j * kLanes) : hn::Set(d, 1.0f);
+    for (int i = 0; i < kRows; ++i) {
+      float* const o = out + i * kTile + j * kLanes;
+      hn::Store(hn::MulAdd(scale, hn::Load(d, o), a[i][j]), d, o);
+    }
+  }
+}
+
+// The same for value columns c .. dim - 1, in ever smaller register tiles.
+template <int kRows, int kVecs, bool kMasked>
+HWY_INLINE void ValueAll(Rows values, int64_t dim, const float* weights,
+                         const float* rescale, float* out, int64_t c, int n,
+                         Sight sight) {
+  for (; c + kRows <= dim; c += kRows)
+    ValueRows<kRows, kVecs, kMasked>({values.at + c, values.stride}, weights,
+                                     rescale, out + c * kTile, n, sight);
+  if constexpr (kRows > 1)
+    if (c < dim)
+      ValueAll<kRows / 2, kVecs, kMasked>(values, dim, weights, rescale, out, c,
+                                          n, sight);
+}
+
+template <int kVecs, bool kMasked>
+HWY_NOINLINE void ValueStrip(Rows values, int64_t dim, const float* weights,
+                             const float* rescale, float* out, int n,
+                             Sight sight) {
+  ValueAll<RowsFor(kVecs), kVecs, kMasked>(values, dim, weights, rescale, out,
+                                           0, n, sight);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_PRODUCTS_INL_H_

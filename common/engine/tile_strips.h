@@ -1,0 +1,207 @@
+// The keys that a tile of queries sees, cut into strips that a kernel can run
+// through: each unmasked, or masked and as narrow as what it sees.
+#ifndef SACCADE_COMMON_ENGINE_TILE_STRIPS_H_
+#define SACCADE_COMMON_ENGINE_TILE_STRIPS_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "engine/pattern.h"
+
+namespace saccade {
+
+constexpr int kKeyBlock = 256;  // keys in a batch, at most
+constexpr int kMaxStrips = 64;  // strips in a batch, at most
+constexpr int kMaxTile = 64;    // queries in a tile, at most, on any target
+
+/// A tile's queries stand in `vecs` vectors of `lanes`; a register tile takes
+/// `rows` keys at a time.
+struct TileShape {
+  int lanes = 0, vecs = 0, rows = 0;
+  int queries() const { return lanes * vecs; }
+};
+
+/// Keys key .. key + keys - 1, seen by vectors first_vec .. first_vec + vecs -
+/// 1 of the tile; by all their lanes unless masked. `row` is the first key's
+/// row in the tensors, `start` its place in the batch.
+struct Strip {
+  int64_t key, row;
+  int start, keys;
+  int first_vec, vecs;
+  bool masked;
+};
+
+/// Strips whose scores are held at once.
+struct Batch {
+  int strips, keys;
+  Strip strip[kMaxStrips];
+  // Lanes of the tile that see a key of a masked strip, by place in the batch.
+  uint8_t seen_begin[kKeyBlock], seen_end[kKeyBlock];
+
+  void Clear() { strips = keys = 0; }
+};
+
+/// Cuts runs of keys into batches, and hands each batch on when it is full.
+/// Keys are in the coordinates of one residue class (see pattern.h).
+///
+/// On the diagonal of a causal mask strips get `lanes` keys and shrink from all
+/// vectors to one; keys next to it are moved between strips so that as few as
+/// possible are left over when taken shape.rows at a time.
+template <class Compute>
+class StripCutter {
+ public:
+  StripCutter(const Part& part, Interval queries, TileShape shape, Batch& batch,
+              Compute& compute)
+      : part_(part),
+        queries_(queries),
+        shape_(shape),
+        vecs_(
+            static_cast<int>((queries.size() + shape.lanes - 1) / shape.lanes)),
+        batch_(batch),
+        compute_(compute) {
+    batch_.Clear();
+  }
+
+  /// Adds keys; the first one stands in row `row`, the others `step` apart.
+  void Add(Interval keys, int64_t row, int64_t step) {
+    row_ = row - keys.begin * step;
+    step_ = step;
+    for (int64_t j = keys.begin; j < keys.end; j += kKeyBlock)
+      Split({j, std::min(keys.end, j + kKeyBlock)});
+  }
+
+  void Flush() {
+    if (batch_.strips > 0) compute_(batch_);
+    batch_.Clear();
+  }
+
+ private:
+  static constexpr int64_t kSmall = 16;  // keys worth looking at one by one
+
+  // Halves what is seen in part until it is small.
+  void Split(Interval keys) {
+    const Seen seen = part_.See(queries_, keys);
+    if (seen == Seen::kNone) return;
+    if (seen == Seen::kAll) return AddFull(keys);
+    if (keys.size() > kSmall) {
+      const int64_t half = (keys.size() / 2 + kSmall - 1) / kSmall * kSmall;
+      Split({keys.begin, keys.begin + half});
+      Split({keys.begin + half, keys.end});
+      return;
+    }
+    for (int64_t j = keys.begin; j < keys.end; ++j) AddKey(j);
+  }
+
+  // The last strip, when `key` would continue it.
+  Strip* Last(int64_t key) {
+    if (batch_.strips == 0) return nullptr;
+    Strip& last = batch_.strip[batch_.strips - 1];
+    const bool next = last.key + last.keys == key &&
+                      last.row + last.keys * step_ == RowOf(key);
+    return next ? &last : nullptr;
+  }
+
+  bool Whole(const Strip& s) const {
+    return s.first_vec == 0 && s.vecs == vecs_;
+  }
+
+  void AddFull(Interval keys) {
+    while (!keys.empty()) {
+      MakeRoom();
+      int n = static_cast<int>(
+          std::min<int64_t>(keys.size(), kKeyBlock - batch_.keys));
+      Strip* const last = Last(keys.begin);
+      const int over =
+          last && last->masked && Whole(*last) ? last->keys % shape_.rows : 0;
+      if (over > 0) {
+        n = std::min(n, shape_.rows - over);
+        Extend(*last, n);
+      } else if (last && !last->masked) {
+        Extend(*last, n);
+      } else {
+        Extend(Open(keys.begin, 0, vecs_, false), n);
+      }
+      keys.begin += n;
+    }
+  }
+
+  void AddKey(int64_t key) {
+    const Interval seen = part_.Queries(key, queries_);
+    if (seen.empty()) return;
+    if (seen.size() == queries_.size()) return AddFull({key, key + 1});
+    MakeRoom();
+    const int begin = static_cast<int>(seen.begin - queries_.begin);
+    // Lanes past the last query may see what they like.
+    const int end = seen.end == queries_.end
+                        ? vecs_ * shape_.lanes
+                        : static_cast<int>(seen.end - queries_.begin);
+    const int first = begin / shape_.lanes;
+    const int vecs = (end + shape_.lanes - 1) / shape_.lanes - first;
+    Strip* last = Last(key);
+    if (last && !last->masked && first == 0 && vecs == vecs_) {
+      last = TakeOver(*last);
+    } else if (!last || !last->masked || last->first_vec != first ||
+               last->vecs != vecs) {
+      last = nullptr;
+    }
+    if (!last) last = &Open(key, first, vecs, true);
+    Extend(*last, 1);
+    batch_.seen_begin[batch_.keys - 1] = static_cast<uint8_t>(begin);
+    batch_.seen_end[batch_.keys - 1] = static_cast<uint8_t>(end);
+  }
+
+  // Makes a masked strip of the keys at the end of an unmasked one that would
+  // be left over; null when there are none.
+  Strip* TakeOver(Strip& full) {
+    const int over = full.keys % shape_.rows;
+    if (over == 0) return nullptr;
+    if (over == full.keys) {
+      full.masked = true;
+      Mark(full.start, over);
+      return &full;
+    }
+    full.keys -= over;
+    batch_.keys -= over;
+    Strip& strip = Open(full.key + full.keys, 0, vecs_, true);
+    Extend(strip, over);
+    return &strip;
+  }
+
+  Strip& Open(int64_t key, int first_vec, int vecs, bool masked) {
+    Strip& strip = batch_.strip[batch_.strips++];
+    strip = {key, RowOf(key), batch_.keys, 0, first_vec, vecs, masked};
+    return strip;
+  }
+
+  void Extend(Strip& strip, int keys) {
+    if (strip.masked) Mark(batch_.keys, keys);
+    strip.keys += keys;
+    batch_.keys += keys;
+  }
+
+  // All lanes see these keys.
+  void Mark(int start, int keys) {
+    std::fill_n(batch_.seen_begin + start, keys, uint8_t{0});
+    std::fill_n(batch_.seen_end + start, keys,
+                static_cast<uint8_t>(vecs_ * shape_.lanes));
+  }
+
+  // For a key, and two strips: TakeOver opens one besides.
+  void MakeRoom() {
+    if (batch_.keys == kKeyBlock || batch_.strips + 2 > kMaxStrips) Flush();
+  }
+
+  int64_t RowOf(int64_t key) const { return row_ + key * step_; }
+
+  const Part& part_;
+  const Interval queries_;
+  const TileShape shape_;
+  const int vecs_;
+  Batch& batch_;
+  Compute& compute_;
+  int64_t row_ = 0, step_ = 1;
+};
+
+}  // namespace saccade
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_STRIPS_H_
