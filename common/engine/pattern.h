@@ -51,7 +51,7 @@ struct Part {
   int64_t reach = kFar;
   int64_t sinks = 0;
   int64_t block = 0, columns = 0;
-  std::shared_ptr<const BlockMask> blocks;
+  std::shared_ptr<const BlockMask> blocks = nullptr;
 
   /// The queries that see key j, of those in `queries`. For kBlocks, `queries`
   /// must lie within one block of queries.

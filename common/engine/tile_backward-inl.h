@@ -1,0 +1,275 @@
+// The register tiles of the backward pass: five products and what hides in
+// their first and last steps.
+//
+// Keys lie in the lanes of scores, so that P and dS, stored once, serve as the
+// broadcast factor of three products, along either axis, and never need to be
+// transposed; only K and V do, once a block of keys:
+//
+//   product       scalars from   vectors from
+//   S = q K^T     q              K^T (times scale log2 e)
+//   dP = dO V^T   dO             V^T (times scale)
+//   dV += P^T dO  P              dO
+//   dK += dS^T q  dS             q
+//   dQ += dS K    dS             K
+//
+// S starts at -lse log2 e and dP at -D scale: then P = exp2(S), dS = P dP.
+#if defined(SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_
+#undef SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "engine/tile_backward.h"
+#include "simd/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade::backward {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+constexpr D d;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+
+// A register tile is 4 rows by kVecs vectors: 16 accumulators of 32 registers,
+// 12 of 16; without FMA a product needs a register of its own.
+constexpr int kTile = 4;
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kVecs = 4;
+#elif HWY_TARGET == HWY_AVX2
+constexpr int kVecs = 3;
+#else
+constexpr int kVecs = 2;
+#endif
+
+// Calls part(kVectors constant, first) for pieces of at most kVecs of `n`
+// vectors, as equal as can be.
+template <class F>
+HWY_INLINE void ForVectors(int n, F part) {
+  for (int first = 0; first < n;) {
+    const int pieces = (n - first + kVecs - 1) / kVecs;
+    const int size = (n - first + pieces - 1) / pieces;
+    switch (size) {
+      case 1:
+        part(std::integral_constant<int, 1>(), first);
+        break;
+      case 2:
+        part(std::integral_constant<int, 2>(), first);
+        break;
+#if HWY_TARGET <= HWY_AVX2
+      case 3:
+        part(std::integral_constant<int, 3>(), first);
+        break;
+#endif
+#if HWY_TARGET <= HWY_AVX3
+      case 4:
+        part(std::integral_constant<int, 4>(), first);
+        break;
+#endif
+    }
+    first += size;
+  }
+}
+
+// Factors to broadcast: from rows, of which those past `last` repeat it, or
+// from a block of scores along either axis.
+struct FromRows {
+  HWY_INLINE FromRows(Rows<const float> rows, int first, int last) {
+    for (int r = 0; r < kTile; ++r) row[r] = rows[std::min(first + r, last)];
+  }
+  HWY_INLINE float operator()(int r, ptrdiff_t k) const { return row[r][k]; }
+  const float* row[kTile];
+};
+template <ptrdiff_t kRow, ptrdiff_t kStep>
+struct FromScores {
+  HWY_INLINE float operator()(int r, ptrdiff_t k) const {
+    return at[r * kRow + k * kStep];
+  }
+  const float* at;
+};
+
+// acc[r][.] += sum_k a(r, k) b[k][.]
+template <int kV, class A>
+HWY_INLINE void Multiply(V (&acc)[kTile][kV], const A& a,
+                         const float* HWY_RESTRICT b, ptrdiff_t b_row,
+                         ptrdiff_t n) {
+  HWY_UNROLL(1)
+  for (ptrdiff_t k = 0; k < n; ++k) {
+    V x[kV];
+    for (int j = 0; j < kV; ++j)
+      x[j] = hn::LoadU(d, b + k * b_row + j * kLanes);
+    for (int r = 0; r < kTile; ++r) {
+      const V y = hn::Set(d, a(r, k));
+      for (int j = 0; j < kV; ++j) acc[r][j] = hn::MulAdd(y, x[j], acc[r][j]);
+    }
+  }
+}
+
+// What one query block against one key block needs, beside its cells.
+struct Block {
+  int n_queries, n_keys;
+  int qk_dim, v_dim;
+  Rows<const float> q, dout, k;
+  const float *kt, *vt;   // [panel][width][kPanel]
+  float *p, *ds;          // [query][kScoreRow]
+  const float* start;     // of S: -lse log2 e, or 0
+  const float* start_dp;  // of dP: -D scale, or 0
+  const float* inverse;   // 1 / norm, relu squared
+  float slope;            // ALiBi's, times log2 e (softmax) and step
+  float distance;         // from key 0 to query 0 of the block
+  Rows<float> dq, dk, dv;
+};
+
+struct Softmax {
+  static HWY_INLINE void Finish(V s, const Block&, int, float* p, float*) {
+    hn::Store(saccade::HWY_NAMESPACE::Exp2(d, s), d, p);
+  }
+};
+// F = relu(s) / norm waits in ds: ds = scale 2 F dA, p = relu(s) F. A NaN stays
+// one.
+struct ReluSquared {
+  static HWY_INLINE void Finish(V s, const Block& b, int row, float* p,
+                                float* ds) {
+    const V w = hn::IfThenZeroElse(hn::Lt(s, hn::Zero(d)), s);
+    const V f = hn::Mul(w, hn::Set(d, b.inverse[row]));
+    hn::Store(f, d, ds);
+    hn::Store(hn::Mul(w, f), d, p);
+  }
+};
+
+// Weights of queries begin .. end - 1 against kV vectors of keys, the first at
+// `key`.
+template <class Kind, bool kAlibi, int kV>
+HWY_NOINLINE void Scores(const Block& b, int key, int begin, int end) {
+  const float* kt = b.kt + key / kPanel * b.qk_dim * kPanel + key % kPanel;
+  for (int r0 = begin; r0 < end; r0 += kTile) {
+    V acc[kTile][kV];
+    for (int r = 0; r < kTile; ++r) {
+      const V start = hn::Set(d, b.start[r0 + r]);
+      for (int j = 0; j < kV; ++j) {
+        acc[r][j] = start;
+        if constexpr (kAlibi) {
+          const V apart =
+              hn::Sub(hn::Set(d, b.distance + static_cast<float>(r0 + r)),
+                      hn::Iota(d, static_cast<float>(key + j * kLanes)));
+          acc[r][j] =
+              hn::NegMulAdd(hn::Set(d, b.slope), hn::Abs(apart), acc[r][j]);
+        }
+      }
+    }
+    Multiply(acc, FromRows(b.q, r0, end - 1), kt, kPanel, b.qk_dim);
+    for (int r = 0; r < kTile; ++r) {
+      const ptrdiff_t at = (r0 + r) * kScoreRow + key;
+      for (int j = 0; j < kV; ++j)
+        Kind::Finish(acc[r][j], b, r0 + r, b.p + at + j * kLanes,
+                     b.ds + at + j * kLanes);
+    }
+  }
+}
+
+// dS = factor dP; `factor` is P, or what waits in dS.
+template <int kV>
+HWY_NOINLINE void ScoreGradients(const Block& b, const float* factor, int key,
+                                 int begin, int end) {
+  const float* vt = b.vt + key / kPanel * b.v_dim * kPanel + key % kPanel;
+  for (int r0 = begin; r0 < end; r0 += kTile) {
+    V acc[kTile][kV];
+    for (int r = 0; r < kTile; ++r)
+      for (int j = 0; j < kV; ++j) acc[r][j] = hn::Set(d, b.start_dp[r0 + r]);
+    Multiply(acc, FromRows(b.dout, r0, end - 1), vt, kPanel, b.v_dim);
+    for (int r = 0; r < kTile; ++r) {
+      const ptrdiff_t at = (r0 + r) * kScoreRow + key;
+      for (int j = 0; j < kV; ++j)
+        hn::Store(hn::Mul(acc[r][j], hn::Load(d, factor + at + j * kLanes)), d,
+                  b.ds + at + j * kLanes);
+    }
+  }
+}
+
+// The first n elements of a vector; the others are 0.
+HWY_INLINE V LoadSome(const float* from, int n) {
+  if (n >= kLanes) return hn::LoadU(d, from);
+  HWY_ALIGN float all[kLanes] = {};
+  std::memcpy(all, from, static_cast<size_t>(n) * sizeof(float));
+  return hn::Load(d, all);
+}
+HWY_INLINE void StoreSome(V v, float* to, int n) {
+  if (n >= kLanes) {
+    hn::StoreU(v, d, to);
+    return;
+  }
+  HWY_ALIGN float all[kLanes];
+  hn::Store(v, d, all);
+  std::memcpy(to, all, static_cast<size_t>(n) * sizeof(float));
+}
+
+// to[r][first ..] += sum_k a(r, k) b[k][first ..] for kV vectors of columns, of
+// which `columns` exist; rows 0 .. rows - 1.
+template <int kV, ptrdiff_t kRow, ptrdiff_t kStep>
+HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
+                             Rows<float> to, int rows, int first, int columns) {
+  const int last = columns - (kV - 1) * kLanes;
+  for (int r0 = 0; r0 < rows; r0 += kTile) {
+    V acc[kTile][kV];
+    for (int r = 0; r < kTile; ++r) {
+      const float* from = to[std::min(r0 + r, rows - 1)] + first;
+      for (int j = 0; j + 1 < kV; ++j)
+        acc[r][j] = hn::LoadU(d, from + j * kLanes);
+      acc[r][kV - 1] = LoadSome(from + (kV - 1) * kLanes, last);
+    }
+    Multiply(acc, FromScores<kRow, kStep>{a + r0 * kRow}, b.data + first,
+             b.stride, n);
+    for (int r = 0; r < kTile; ++r) {
+      if (r0 + r >= rows) break;
+      float* into = to[r0 + r] + first;
+      for (int j = 0; j + 1 < kV; ++j)
+        hn::StoreU(acc[r][j], d, into + j * kLanes);
+      StoreSome(acc[r][kV - 1], into + (kV - 1) * kLanes, last);
+    }
+  }
+}
+
+// Sets what is not visible in a cell to 0, whatever it holds.
+HWY_INLINE void ClearUnseen(const Cells& cells, int query, int key, int end,
+                            float* scores) {
+  const hn::RebindToSigned<D> di;
+  for (int v = 0; v < kStrip; v += kLanes) {
+    const auto low = hn::Load(di, cells.low.data() + key + v);
+    const auto high = hn::Load(di, cells.high.data() + key + v);
+    for (int r = query; r < end; ++r) {
+      const auto row = hn::Set(di, r);
+      const auto seen = hn::AndNot(hn::Lt(row, low), hn::Lt(row, high));
+      float* at = scores + r * kScoreRow + key + v;
+      hn::Store(hn::IfThenElseZero(hn::RebindMask(d, seen), hn::Load(d, at)), d,
+                at);
+    }
+  }
+}
+
+// y += x a
+HWY_INLINE void AddScaled(float x, const float* a, int n, float* y) {
+  const V factor = hn::Set(d, x);
+  int c = 0;
+  for (; c + kLanes <= n; c += kLanes)
+    hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, a + c), hn::LoadU(d, y + c)), d,
+               y + c);
+  for (; c < n; ++c) y[c] += x * a[c];
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade::backward
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_

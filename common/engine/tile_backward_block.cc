@@ -1,0 +1,402 @@
+// The kernels of the backward pass: all that one block of keys gives to the
+// gradients. Products and legend: tile_backward-inl.h.
+#include "engine/tile_backward.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/tile_backward_block.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "engine/tile_backward-inl.h"
+#include "simd/bf16-inl.h"
+#include "simd/transpose-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade::backward {
+namespace HWY_NAMESPACE {
+namespace simd = saccade::HWY_NAMESPACE;
+
+// Rows of a view of either type, `step` apart.
+struct AnyRows {
+  AnyRows(const ConstView& view, int64_t b, int64_t head, int64_t row,
+          int64_t step)
+      : f32(view.dtype == DType::kF32),
+        data(f32 ? static_cast<const void*>(view.Row<float>(b, head, row))
+                 : view.Row<BF16>(b, head, row)),
+        stride(view.row_stride * step) {}
+  bool f32;
+  const void* data;
+  int64_t stride;
+};
+
+// n rows as f32 whose whole vectors may be read: where they stand, or a copy in
+// `space`, padded with zeros.
+Rows<const float> AsFloats(const AnyRows& rows, int n, int64_t dim,
+                           float* space) {
+  if (rows.f32 && dim % kLanes == 0)
+    return {static_cast<const float*>(rows.data), rows.stride};
+  const int64_t wide = RoundUp(dim, kStrip);
+  const auto copy = [&](const auto* from) {
+    for (int r = 0; r < n; ++r) {
+      float* to = space + r * wide;
+      simd::ConvertRow(from + r * rows.stride, static_cast<size_t>(dim), to);
+      std::fill(to + dim, to + wide, 0.0f);
+    }
+  };
+  if (rows.f32)
+    copy(static_cast<const float*>(rows.data));
+  else
+    copy(static_cast<const BF16*>(rows.data));
+  return {space, wide};
+}
+
+// Which strips of rows hold a NaN or an infinity: those times 0 are not 0.
+uint32_t NotFinite(Rows<const float> rows, int n, int64_t dim) {
+  uint32_t strips = 0;
+  for (int r = 0; r < n; ++r) {
+    const float* row = rows[r];
+    V sum = hn::Zero(d);
+    int64_t c = 0;
+    for (; c + kLanes <= dim; c += kLanes)
+      sum = hn::MulAdd(hn::LoadU(d, row + c), hn::Zero(d), sum);
+    float rest = 0;
+    for (; c < dim; ++c) rest += row[c] * 0;
+    const bool finite = hn::AllTrue(d, hn::Eq(sum, hn::Zero(d))) && rest == 0;
+    strips |= uint32_t{!finite} << r / kStrip;
+  }
+  return strips;
+}
+
+// t[panel][c][key of panel] = factor rows[key][c]; keys past the last repeat
+// it, and what is computed from them is not read.
+void TransposeKeys(Rows<const float> rows, int n, int64_t dim, float factor,
+                   float* t) {
+  for (int key = 0; key < n; key += kLanes)
+    simd::RowsToColumns(d, rows[key], rows.stride, n - 1 - key, dim, factor,
+                        t + key / kPanel * dim * kPanel + key % kPanel, kPanel);
+}
+
+// Calls part(kVectors constant, first key, first row, end row) for all cells of
+// `masks`: pieces of keys of one panel, by runs of strips that agree.
+template <class F>
+HWY_INLINE void ForCells(const Cells::Masks& masks, const Block& b, F part) {
+  constexpr int kVectorsInStrip = kStrip / kLanes;
+  constexpr int kStripsInPanel = kPanel / kStrip;
+  for (int panel = 0; panel * kPanel < b.n_keys; ++panel) {
+    const auto in_panel = [&](int s) {
+      return masks[s] >> panel * kStripsInPanel & ((1u << kStripsInPanel) - 1);
+    };
+    for (int s = 0; s * kStrip < b.n_queries;) {
+      int end = s + 1;
+      while (end < kStrips && in_panel(end) == in_panel(s)) ++end;
+      ForRuns(in_panel(s), [&](int from, int to) {
+        ForVectors((to - from) * kVectorsInStrip, [&](auto vectors, int v) {
+          part(vectors, panel * kPanel + from * kStrip + v * kLanes, s * kStrip,
+               std::min(end * kStrip, b.n_queries));
+        });
+      });
+      s = end;
+    }
+  }
+}
+
+template <class Kind, bool kAlibi>
+void AllScores(const Block& b, const Cells& cells) {
+  ForCells(cells.scores, b, [&](auto vectors, int key, int begin, int end) {
+    Scores<Kind, kAlibi, vectors()>(b, key, begin, end);
+  });
+}
+
+void AllScoreGradients(const Block& b, const Cells& cells,
+                       const float* factor) {
+  ForCells(cells.scores, b, [&](auto vectors, int key, int begin, int end) {
+    ScoreGradients<vectors()>(b, factor, key, begin, end);
+  });
+  for (int s = 0; s * kStrip < b.n_queries; ++s)
+    ForRuns(cells.part[s], [&](int from, int to) {
+      const int end = std::min((s + 1) * kStrip, b.n_queries);
+      for (int g = from; g < to; ++g) {
+        ClearUnseen(cells, s * kStrip, g * kStrip, end, b.p);
+        ClearUnseen(cells, s * kStrip, g * kStrip, end, b.ds);
+      }
+    });
+}
+
+// Adds a block of scores times `rows` to the rows of `to`, for all cells of
+// `masks`. kRow, kStep: how scores lie along the rows of `to`, and of `rows`.
+template <ptrdiff_t kRow, ptrdiff_t kStep>
+void AddProducts(const float* scores, const Cells::Masks& masks,
+                 Rows<const float> rows, int n_rows, Rows<float> to, int n_to,
+                 int dim) {
+  ForVectors((dim + kLanes - 1) / kLanes, [&](auto vectors, int v) {
+    const int first = v * kLanes;
+    const int columns = std::min<int>(dim - first, vectors() * kLanes);
+    for (int s = 0; s * kStrip < n_to;) {
+      int end = s + 1;
+      while (end < kStrips && masks[end] == masks[s]) ++end;
+      const int row = s * kStrip;
+      ForRuns(masks[s], [&](int from, int until) {
+        const int k = from * kStrip, n = std::min(until * kStrip, n_rows) - k;
+        AddProduct<vectors(), kRow, kStep>(
+            scores + row * kRow + k * kStep, {rows[k], rows.stride}, n,
+            {to[row], to.stride}, std::min(end * kStrip, n_to) - row, first,
+            columns);
+      });
+      s = end;
+    }
+  });
+}
+
+// Calls pair(query, key) for what is visible in the cells that need care.
+template <class F>
+void ForCareful(const Block& b, const Cells& cells, F pair) {
+  for (int s = 0; s * kStrip < b.n_queries; ++s)
+    ForRuns(cells.careful[s], [&](int from, int to) {
+      const int last = std::min(to * kStrip, b.n_keys);
+      for (int j = from * kStrip; j < last; ++j)
+        for (int i = std::max(s * kStrip, cells.low[j]);
+             i < std::min((s + 1) * kStrip, cells.high[j]); ++i)
+          pair(i, j);
+    });
+}
+
+void AddKeyGradients(const Block& b, const Cells& cells) {
+  AddProducts<1, kScoreRow>(b.p, cells.keys, b.dout, b.n_queries, b.dv,
+                            b.n_keys, b.v_dim);
+  AddProducts<1, kScoreRow>(b.ds, cells.keys, b.q, b.n_queries, b.dk, b.n_keys,
+                            b.qk_dim);
+  if (!cells.any_careful) return;
+  ForCareful(b, cells, [&](int i, int j) {
+    AddScaled(b.p[i * kScoreRow + j], b.dout[i], b.v_dim, b.dv[j]);
+    AddScaled(b.ds[i * kScoreRow + j], b.q[i], b.qk_dim, b.dk[j]);
+  });
+}
+
+void AddQueryGradients(const Block& b, const Cells& cells) {
+  AddProducts<kScoreRow, 1>(b.ds, cells.queries, b.k, b.n_keys, b.dq,
+                            b.n_queries, b.qk_dim);
+  if (!cells.any_careful) return;
+  ForCareful(b, cells, [&](int i, int j) {
+    AddScaled(b.ds[i * kScoreRow + j], b.k[j], b.qk_dim, b.dq[i]);
+  });
+}
+
+// The five products; `turn` is taken before the last.
+void AddBlock(const Pass& pass, const Block& b, const Cells& cells,
+              int64_t place, Turn& turn) {
+  const bool alibi = b.slope != 0;
+  if (pass.softmax()) {
+    alibi ? AllScores<Softmax, true>(b, cells)
+          : AllScores<Softmax, false>(b, cells);
+  } else {
+    alibi ? AllScores<ReluSquared, true>(b, cells)
+          : AllScores<ReluSquared, false>(b, cells);
+  }
+  AllScoreGradients(b, cells, pass.softmax() ? b.p : b.ds);
+  AddKeyGradients(b, cells);
+  turn.Await(place);
+  AddQueryGradients(b, cells);
+  turn.Leave(place);
+}
+
+// One query head against one block of keys.
+class HeadTask {
+ public:
+  HeadTask(const Pass& pass, const Job& job, int64_t h, SlotScratch& scratch,
+           Turn& turn, const Block& keys, uint32_t odd_keys)
+      : pass_(pass),
+        job_(job),
+        h_(h),
+        head_(pass.QueryHead(job.pair, h)),
+        batch_(pass.Batch(job.pair)),
+        scratch_(scratch),
+        turn_(turn),
+        block_(keys),
+        odd_keys_(odd_keys) {
+    const TileSpec& spec = *pass.spec;
+    block_.slope = 0;
+    if (!spec.slopes.empty())
+      block_.slope = spec.slopes[static_cast<size_t>(head_)] *
+                     static_cast<float>(job.part->step) *
+                     (pass.softmax() ? simd::kLog2E : 1.0f);
+  }
+
+  void Run() {
+    job_.part->ForQueries(job_.keys, job_.queries, [&](Interval run) {
+      for (int64_t j = job_.keys.begin; j < job_.keys.end; ++j)
+        scratch_.seen[j - job_.keys.begin] = job_.part->Queries(j, run);
+      for (int64_t i = run.begin; i < run.end; i += kQueries)
+        RunBlock(Interval{i, i + kQueries}.Cut(run));
+    });
+  }
+
+ private:
+  void RunBlock(Interval queries) {
+    const Seen seen = job_.part->See(queries, job_.keys);
+    if (seen == Seen::kNone) return;
+    SetQueries(queries);
+    Cells& cells = *scratch_.cells;
+    if (seen == Seen::kAll) {
+      cells.SetAll(block_.n_queries, block_.n_keys);
+    } else {
+      cells.SetPart(scratch_.seen, queries.begin, block_.n_queries,
+                    block_.n_keys);
+      const uint32_t odd =
+          NotFinite(block_.q, block_.n_queries, block_.qk_dim) |
+          NotFinite(block_.dout, block_.n_queries, block_.v_dim);
+      if ((odd | odd_keys_) != 0) cells.SetCareful(odd, odd_keys_);
+    }
+    const int64_t place =
+        h_ * (job_.queries.size() + 1) + queries.end - job_.queries.begin;
+    AddBlock(pass_, block_, cells, place, turn_);
+  }
+
+  void SetQueries(Interval queries) {
+    const TileBackwardCall& call = *pass_.call;
+    const int64_t step = job_.part->step;
+    const int64_t row =
+        job_.offset + step * queries.begin - call.forward.q_position;
+    const int n = static_cast<int>(queries.size());
+    block_.n_queries = n;
+    block_.q = AsFloats({call.forward.q, batch_, head_, row, step}, n,
+                        block_.qk_dim, scratch_.q);
+    block_.dout = AsFloats({call.dout, batch_, head_, row, step}, n,
+                           block_.v_dim, scratch_.dout);
+    const Rows<float> dq = pass_.Dq(job_.pair, h_);
+    block_.dq = {dq[row], dq.stride * step};
+    block_.distance = static_cast<float>(queries.begin - job_.keys.begin);
+    if (pass_.softmax())
+      SetSoftmax(row, n);
+    else
+      for (int i = 0; i < n; ++i)
+        scratch_.inverse[i] = pass_.inverse[row + i * step];
+  }
+
+  void SetSoftmax(int64_t row, int n) {
+    const int64_t step = job_.part->step;
+    const float* lse = pass_.call->forward.lse +
+                       (batch_ * pass_.spec->q_heads + head_) * pass_.q_len();
+    const float* inner = pass_.Inner(job_.pair, h_);
+    for (int i = 0; i < n; ++i) {
+      const float at = lse[row + i * step];
+      // A row whose weights have no sum has none.
+      scratch_.start[i] = at == -HUGE_VALF ? at : -simd::kLog2E * at;
+      scratch_.start_dp[i] = -pass_.spec->scale * inner[row + i * step];
+    }
+  }
+
+  const Pass& pass_;
+  const Job& job_;
+  int64_t h_, head_, batch_;
+  SlotScratch& scratch_;
+  Turn& turn_;
+  Block block_;
+  uint32_t odd_keys_;
+};
+
+void AddKeyBlock(const Pass& pass, const Job& job, SlotScratch& s, Turn& turn) {
+  const TileSpec& spec = *pass.spec;
+  const TileCall& call = pass.call->forward;
+  const int64_t step = job.part->step;
+  const int64_t row = job.offset + step * job.keys.begin;
+  const int64_t b = pass.Batch(job.pair), head = pass.KeyHead(job.pair);
+  const Rows<float> dk = pass.Dk(job.pair), dv = pass.Dv(job.pair);
+
+  Block keys{};
+  keys.n_keys = static_cast<int>(job.keys.size());
+  keys.qk_dim = static_cast<int>(spec.qk_dim);
+  keys.v_dim = static_cast<int>(spec.v_dim);
+  keys.k =
+      AsFloats({call.k, b, head, row, step}, keys.n_keys, spec.qk_dim, s.k);
+  // The block of V is needed once, before any dO: they share their space.
+  const Rows<const float> v =
+      AsFloats({call.v, b, head, row, step}, keys.n_keys, spec.v_dim, s.dout);
+  const float scale = spec.scale;
+  TransposeKeys(keys.k, keys.n_keys, spec.qk_dim,
+                pass.softmax() ? scale * simd::kLog2E : scale, s.kt);
+  TransposeKeys(v, keys.n_keys, spec.v_dim, pass.softmax() ? scale : 2 * scale,
+                s.vt);
+  keys.kt = s.kt;
+  keys.vt = s.vt;
+  keys.p = s.p;
+  keys.ds = s.ds;
+  keys.start = s.start;
+  keys.start_dp = s.start_dp;
+  keys.inverse = s.inverse;
+  keys.dk = {dk[row], dk.stride * step};
+  keys.dv = {dv[row], dv.stride * step};
+  std::fill_n(s.start, kQueries, 0.0f);
+  std::fill_n(s.start_dp, kQueries, 0.0f);
+  std::fill_n(s.inverse, kQueries, 0.0f);
+
+  const uint32_t odd = NotFinite(keys.k, keys.n_keys, spec.qk_dim);
+  for (int64_t h = 0; h < pass.group; ++h)
+    HeadTask(pass, job, h, s, turn, keys, odd).Run();
+}
+
+template <class TO, class TG>
+float Inner(const TO* a, const TG* b, int64_t dim) {
+  V sum = hn::Zero(d);
+  int64_t c = 0;
+  for (; c + kLanes <= dim; c += kLanes)
+    sum = hn::MulAdd(simd::LoadAs(d, a + c), simd::LoadAs(d, b + c), sum);
+  float rest = 0;
+  const hn::CappedTag<float, 1> d1;
+  for (; c < dim; ++c)
+    rest +=
+        hn::GetLane(hn::Mul(simd::LoadAs(d1, a + c), simd::LoadAs(d1, b + c)));
+  return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
+}
+
+template <class TO, class TG>
+void InnerOfRows(const Pass& pass, int64_t pair, int64_t h, Interval rows) {
+  const ConstView &out = pass.call->out, &dout = pass.call->dout;
+  const int64_t b = pass.Batch(pair), head = pass.QueryHead(pair, h);
+  float* to = pass.Inner(pair, h);
+  for (int64_t i = rows.begin; i < rows.end; ++i)
+    to[i] = Inner(out.Row<TO>(b, head, i), dout.Row<TG>(b, head, i), out.dim);
+}
+
+void InnerProducts(const Pass& pass, int64_t pair, int64_t h, Interval rows) {
+  const bool out_f32 = pass.call->out.dtype == DType::kF32;
+  const bool dout_f32 = pass.call->dout.dtype == DType::kF32;
+  if (out_f32)
+    (dout_f32 ? InnerOfRows<float, float>
+              : InnerOfRows<float, BF16>)(pass, pair, h, rows);
+  else
+    (dout_f32 ? InnerOfRows<BF16, float> : InnerOfRows<BF16, BF16>)(pass, pair,
+                                                                    h, rows);
+}
+
+void StoreRows(Rows<const float> from, Interval rows, int64_t dim, BF16* to,
+               int64_t to_stride) {
+  for (int64_t r = rows.begin; r < rows.end; ++r)
+    simd::ConvertRow(from[r], static_cast<size_t>(dim), to + r * to_stride);
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade::backward
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace saccade::backward {
+
+HWY_EXPORT(AddKeyBlock);
+HWY_EXPORT(InnerProducts);
+HWY_EXPORT(StoreRows);
+
+void AddKeyBlock(const Pass& pass, const Job& job, SlotScratch& scratch,
+                 Turn& turn) {
+  HWY_DYNAMIC_DISPATCH(AddKeyBlock)(pass, job, scratch, turn);
+}
+void InnerProducts(const Pass& pass, int64_t pair, int64_t h, Interval rows) {
+  HWY_DYNAMIC_DISPATCH(InnerProducts)(pass, pair, h, rows);
+}
+void StoreRows(Rows<const float> from, Interval rows, int64_t dim, BF16* to,
+               int64_t to_stride) {
+  HWY_DYNAMIC_DISPATCH(StoreRows)(from, rows, dim, to, to_stride);
+}
+
+}  // namespace saccade::backward
+#endif  // HWY_ONCE
