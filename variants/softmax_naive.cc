@@ -68,7 +68,8 @@ float ExpRow(float* s, int64_t n, float top) {
   auto sum = hn::Zero(d);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const auto w = saccade::HWY_NAMESPACE::Exp(d, hn::Sub(hn::LoadU(d, s + i), t));
+    const auto w =
+        saccade::HWY_NAMESPACE::Exp(d, hn::Sub(hn::LoadU(d, s + i), t));
     sum = hn::Add(sum, w);
     hn::StoreU(w, d, s + i);
   }
@@ -138,14 +139,15 @@ class NaivePlan final : public Plan {
         : q(a.Take<float>(q_len * p.qk_dim)),
           k(a.Take<float>(p.kv_len * p.qk_dim)),
           v(a.Take<float>(p.kv_len * p.v_dim)),
-          out(a.Take<float>(q_len * p.v_dim)) {
+          out(a.Take<float>(q_len * p.v_dim)),
+          part(a.Take<float>(p.v_dim)) {
       if (!backward) return;
       dout = a.Take<float>(q_len * p.v_dim);
       dq = a.Take<float>(q_len * p.qk_dim);
       dk = a.Take<float>(p.kv_len * p.qk_dim);
       dv = a.Take<float>(p.kv_len * p.v_dim);
     }
-    float *q, *k, *v, *out;
+    float *q, *k, *v, *out, *part;
     float *dout = nullptr, *dq = nullptr, *dk = nullptr, *dv = nullptr;
   };
 
@@ -224,8 +226,13 @@ class NaivePlan final : public Plan {
         float* s = scores + (task * n + row) * c.k.len;
         const Interval seen =
             Weigh(head, c, h, row, s, c.lse ? c.lse + task * n + row : nullptr);
-        for (int64_t j = seen.begin; j < seen.end; ++j)
-          add(s[j], head.v + j * p.v_dim, head.out + row * p.v_dim, p.v_dim);
+        // In parts of 64 keys: one long sum would gather rounding errors.
+        for (int64_t j = seen.begin; j < seen.end;) {
+          std::fill(head.part, head.part + p.v_dim, 0.0f);
+          for (const int64_t end = std::min(seen.end, j + 64); j < end; ++j)
+            add(s[j], head.v + j * p.v_dim, head.part, p.v_dim);
+          add(1, head.part, head.out + row * p.v_dim, p.v_dim);
+        }
       }
       StoreHead(head.out, b, h, c.out);
     });

@@ -140,7 +140,7 @@ void Part::ForQueries(Interval keys, Interval all, F visit) const {
   if (keys.empty()) return;
   const auto hi = [](int64_t a, int64_t b) { return a >= kFar ? kFar : a + b; };
   const Interval hull =
-      Interval{low <= -kFar ? 0 : keys.begin + low, hi(high, keys.end)}.Cut(
+      Interval{low <= -kFar ? -kFar : keys.begin + low, hi(high, keys.end)}.Cut(
           all);
   if (hull.empty()) return;
   const auto emit = [&](int64_t begin, int64_t end) {
@@ -150,7 +150,7 @@ void Part::ForQueries(Interval keys, Interval all, F visit) const {
   switch (kind) {
     case Kind::kBand:
       if (keys.begin < sinks)
-        emit(0, kFar);
+        emit(-kFar, kFar);
       else
         emit(keys.begin - reach, hi(reach, keys.end));
       break;
@@ -161,7 +161,7 @@ void Part::ForQueries(Interval keys, Interval all, F visit) const {
       for (int64_t j = keys.begin; j < keys.end && !summary; ++j)
         summary = j % block >= block - columns;
       if (summary)
-        emit(0, kFar);
+        emit(-kFar, kFar);
       else
         emit(keys.begin / block * block, ((keys.end - 1) / block + 1) * block);
       break;
