@@ -1,0 +1,174 @@
+#include "bench/cli_parse.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <set>
+
+namespace saccade::bench {
+namespace {
+
+constexpr int64_t kLargest = int64_t{1} << 40;
+constexpr size_t kMostNumbers = 1000;
+
+Status AddSweep(std::string_view item, std::set<int64_t>* numbers) {
+  const std::vector<std::string> parts = Split(item, ':');
+  if (parts.size() != 3 || parts[2].size() < 2)
+    return Invalid(fmt::format(
+        "'{}' is no sweep: write first:last:x2 or first:last:+256", item));
+  const Result<int64_t> first = ParseCount(parts[0]);
+  if (!first.ok()) return first.status();
+  const Result<int64_t> last = ParseCount(parts[1]);
+  if (!last.ok()) return last.status();
+  const char kind = parts[2][0];
+  const Result<int64_t> step = ParseCount(std::string_view(parts[2]).substr(1));
+  if (!step.ok()) return step.status();
+  if ((kind != 'x' && kind != '+') || (kind == 'x' && *step < 2))
+    return Invalid(fmt::format(
+        "'{}' is no step: write x2 (times two) or +256 (plus)", parts[2]));
+  if (*first > *last)
+    return Invalid(fmt::format("'{}' is empty: {} is more than {}", item,
+                               parts[0], parts[1]));
+  for (int64_t n = *first; n <= *last;
+       n = kind == 'x' ? n * *step : n + *step) {
+    numbers->insert(n);
+    if (numbers->size() > kMostNumbers)
+      return Invalid(
+          fmt::format("'{}' is more than {} numbers", item, kMostNumbers));
+    if (n > kLargest / *step) break;  // the next one is past any `last`
+  }
+  return {};
+}
+
+int Edits(std::string_view a, std::string_view b) {
+  std::vector<int> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
+  for (size_t i = 1; i <= a.size(); ++i) {
+    int diagonal = row[0];
+    row[0] = static_cast<int>(i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const int change = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({change, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+Result<int64_t> ParseCount(std::string_view text) {
+  const Status bad = Invalid(
+      fmt::format("'{}' is no count: write a whole number from 1, such as 512 "
+                  "or 16k",
+                  text));
+  int64_t n = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), n);
+  if (error != std::errc() || n < 1 || n > kLargest) return bad;
+  const std::string_view unit(end, text.data() + text.size() - end);
+  int64_t factor = 1;
+  if (unit == "k" || unit == "K") {
+    factor = 1024;
+  } else if (unit == "m" || unit == "M") {
+    factor = 1024 * 1024;
+  } else if (!unit.empty()) {
+    return bad;
+  }
+  if (n > kLargest / factor) return bad;
+  return n * factor;
+}
+
+Result<std::vector<int64_t>> ParseSweep(std::string_view text) {
+  std::set<int64_t> numbers;
+  for (const std::string& item : Split(text, ',')) {
+    if (item.find(':') != std::string::npos) {
+      const Status status = AddSweep(item, &numbers);
+      if (!status.ok()) return status;
+    } else {
+      const Result<int64_t> n = ParseCount(item);
+      if (!n.ok()) return n.status();
+      numbers.insert(*n);
+    }
+  }
+  if (numbers.empty()) return Invalid("an empty list of numbers");
+  if (numbers.size() > kMostNumbers)
+    return Invalid(
+        fmt::format("'{}' is more than {} numbers", text, kMostNumbers));
+  return std::vector<int64_t>(numbers.begin(), numbers.end());
+}
+
+Result<double> ParseDuration(std::string_view text) {
+  const Status bad = Invalid(fmt::format(
+      "'{}' is no duration: write seconds, or 90s, 5m, 1.5h", text));
+  double value = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || !(value > 0) || !std::isfinite(value)) return bad;
+  const std::string_view unit(end, text.data() + text.size() - end);
+  if (unit.empty() || unit == "s") return value;
+  if (unit == "m") return value * 60;
+  if (unit == "h") return value * 3600;
+  return bad;
+}
+
+std::vector<std::string> Split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const size_t at = text.find(separator);
+    std::string_view part = text.substr(0, at);
+    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
+    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
+    if (!part.empty()) parts.emplace_back(part);
+    if (at == std::string_view::npos) break;
+    text.remove_prefix(at + 1);
+  }
+  return parts;
+}
+
+bool GlobMatches(std::string_view pattern, std::string_view name) {
+  // The last * may always be retried one character on; earlier ones need not.
+  size_t p = 0, n = 0, star = std::string_view::npos, retry = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      retry = n;
+    } else if (p < pattern.size() &&
+               (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p, ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++retry;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+std::string_view Nearest(std::string_view word,
+                         std::span<const std::string_view> candidates) {
+  std::string_view best;
+  int fewest = std::numeric_limits<int>::max();
+  for (const std::string_view c : candidates) {
+    int edits = Edits(word, c);
+    // "flash" is near "softmax.flash" though many letters are missing.
+    if (word.size() >= 3 && c.find(word) != std::string_view::npos) edits = 1;
+    if (edits < fewest) fewest = edits, best = c;
+  }
+  const int tolerated = std::max(2, static_cast<int>(word.size()) / 3);
+  return fewest <= tolerated ? best : std::string_view();
+}
+
+std::string Suggestion(std::string_view word,
+                       std::span<const std::string_view> candidates) {
+  const std::string_view near = Nearest(word, candidates);
+  return near.empty() ? std::string() : fmt::format(", did you mean {}?", near);
+}
+
+}  // namespace saccade::bench

@@ -1,0 +1,43 @@
+// The small languages of the command line: sweeps, lists, globs, durations.
+#ifndef SACCADE_BENCH_CLI_PARSE_H_
+#define SACCADE_BENCH_CLI_PARSE_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "saccade/status.h"
+
+namespace saccade::bench {
+
+/// A positive whole number with an optional k (1024) or m (1024 k): "16k".
+Result<int64_t> ParseCount(std::string_view text);
+
+/// Items separated by commas, each a count or a sweep first:last:xFACTOR or
+/// first:last:+STEP, ends included: "256:16k:x2", "100,1k:4k:+1k". Ascending,
+/// without repeats. At most 1000 numbers.
+Result<std::vector<int64_t>> ParseSweep(std::string_view text);
+
+/// Seconds from "90", "90s", "5m", "1.5h"; positive.
+Result<double> ParseDuration(std::string_view text);
+
+/// Parts between separators, spaces trimmed, empty parts dropped.
+std::vector<std::string> Split(std::string_view text, char separator);
+
+/// Whether `name` matches a pattern in which * stands for any text and ? for
+/// any one character.
+bool GlobMatches(std::string_view pattern, std::string_view name);
+
+/// The candidate with the fewest edits to `word`; empty when none is near.
+std::string_view Nearest(std::string_view word,
+                         std::span<const std::string_view> candidates);
+
+/// ", did you mean NEAREST?" or nothing.
+std::string Suggestion(std::string_view word,
+                       std::span<const std::string_view> candidates);
+
+}  // namespace saccade::bench
+
+#endif  // SACCADE_BENCH_CLI_PARSE_H_

@@ -1,0 +1,290 @@
+#include "bench/speed.h"
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "bench/statistics.h"
+
+namespace saccade::bench {
+namespace {
+
+constexpr double kFirstGuess = 0.05;  // share of peak, before anything is known
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+std::string KeyOf(const PlannedCell& cell, Pass pass) {
+  return fmt::format("{} {} {} {}", cell.cell.spec, NameOf(pass),
+                     NameOf(cell.cell.dtype), cell.cell.threads);
+}
+
+// Hands each run's time to whoever registered it; prints nothing.
+class SampleReporter : public benchmark::BenchmarkReporter {
+ public:
+  using Take = std::function<void(const Run&)>;
+  explicit SampleReporter(Take take) : take_(std::move(take)) {}
+  bool ReportContext(const Context&) override { return true; }
+  void ReportRuns(const std::vector<Run>& runs) override {
+    for (const Run& run : runs) take_(run);
+  }
+
+ private:
+  Take take_;
+};
+
+}  // namespace
+
+void TimeModel::Learn(const PlannedCell& cell, double seconds) {
+  seen_[KeyOf(cell, cell.cell.pass)] = {cell.flops(), cell.bytes(), seconds};
+}
+
+double TimeModel::Scale(const PlannedCell& cell, Pass pass, double flops,
+                        double bytes) const {
+  const auto it = seen_.find(KeyOf(cell, pass));
+  if (it == seen_.end())
+    return flops / (kFirstGuess * fma_peak_ * cell.cell.threads);
+  const Seen& s = it->second;
+  return s.seconds * std::max(flops / std::max(s.flops, 1.0),
+                              bytes / std::max(s.bytes, 1.0));
+}
+
+double TimeModel::Run(const PlannedCell& cell) const {
+  return Scale(cell, cell.cell.pass, cell.flops(), cell.bytes());
+}
+
+double TimeModel::Prefill(const PlannedCell& cell) const {
+  if (cell.cell.pass != Pass::kDecode) return 0;
+  Problem whole = cell.problem;
+  whole.q_len = whole.kv_len;
+  const Cost cost = cell.variant->cost(whole);
+  return Scale(cell, Pass::kForward, cost.forward_flops, cost.forward_bytes);
+}
+
+struct SpeedBench::Active {
+  const PlannedCell* planned = nullptr;
+  std::unique_ptr<Workload> workload;
+  int64_t iterations = 1;
+  int rounds = 0;
+  std::string name;
+  SpeedResult result;
+};
+
+double SpeedBench::Estimate(const PlannedCell& cell) const {
+  const double run = model_->Run(cell);
+  const double prefill = model_->Prefill(cell);
+  if (run > settings_.longest_pass || prefill > settings_.longest_prefill)
+    return 0;
+  const double sample = std::max(run, settings_.sample_seconds);
+  const double rounds = std::clamp(settings_.cell_seconds / sample,
+                                   static_cast<double>(settings_.least_rounds),
+                                   static_cast<double>(settings_.most_rounds));
+  return prefill + 2 * run + rounds * sample;
+}
+
+std::string SpeedBench::WhySkip(const PlannedCell& cell,
+                                double seconds_left) const {
+  const double run = model_->Run(cell);
+  if (run > settings_.longest_pass)
+    return fmt::format(
+        "a pass would take about {:.2g} s, more than this profile's {:.2g} s",
+        run, settings_.longest_pass);
+  const double prefill = model_->Prefill(cell);
+  if (prefill > settings_.longest_prefill)
+    return fmt::format(
+        "filling the context would take about {:.2g} s, more than this "
+        "profile's {:.2g} s",
+        prefill, settings_.longest_prefill);
+  const double needs = Estimate(cell);
+  if (needs > seconds_left)
+    return fmt::format(
+        "it needs about {:.2g} s, and of this profile's time for speed {:.2g} "
+        "s are left",
+        needs, std::max(0.0, seconds_left));
+  const double gib = 0x1p-30;
+  const double room =
+      settings_.memory_share * static_cast<double>(AvailableMemory());
+  const auto bytes = static_cast<double>(cell.TotalBytes());
+  if (room > 0 && bytes > room)
+    return fmt::format(
+        "it needs {:.2f} GiB, more than {:.0f} % of what is available "
+        "({:.2f} GiB)",
+        bytes * gib, 100 * settings_.memory_share, room * gib);
+  return {};
+}
+
+Status SpeedBench::RunGroup(const std::vector<const PlannedCell*>& cells,
+                            Exec& exec, double seconds_left, const Emit& emit,
+                            const Tick& tick) {
+  // As many at a time as fit in memory together.
+  std::vector<const PlannedCell*> batch;
+  double batch_bytes = 0;
+  const auto flush = [&]() -> Status {
+    Status status;
+    if (!batch.empty()) status = RunBatch(batch, exec, emit, tick);
+    batch.clear();
+    batch_bytes = 0;
+    return status;
+  };
+  for (const PlannedCell* cell : cells) {
+    if (stopped()) return {};
+    const std::string why = WhySkip(*cell, seconds_left);
+    if (!why.empty()) {
+      const Status status = emit({cell, "skipped", why, {}, 0, 0});
+      if (!status.ok()) return status;
+      continue;
+    }
+    seconds_left -= Estimate(*cell);
+    const auto bytes = static_cast<double>(cell->TotalBytes());
+    const double room =
+        settings_.memory_share * static_cast<double>(AvailableMemory());
+    if (room > 0 && batch_bytes + bytes > room) {
+      const Status status = flush();
+      if (!status.ok()) return status;
+    }
+    batch.push_back(cell);
+    batch_bytes += bytes;
+  }
+  return flush();
+}
+
+Status SpeedBench::Begin(Active* active, Exec& exec) {
+  const PlannedCell& cell = *active->planned;
+  Result<std::unique_ptr<Workload>> made =
+      Workload::Make(&cell, Pages::kHuge, settings_.seed);
+  if (!made.ok()) return made.status();
+  active->workload = std::move(*made);
+  Workload& work = *active->workload;
+  Status status = work.Allocate();
+  if (status.ok()) status = work.Prepare(exec);
+  // The first run touches scratch and wakes the threads; the second is what
+  // the others will be like. A long one tells enough at once.
+  double seconds = 0;
+  for (int i = 0; i < 2 && status.ok() && seconds < 0.02 && !stopped(); ++i) {
+    status = work.Rewind(1);
+    if (!status.ok()) break;
+    const auto start = std::chrono::steady_clock::now();
+    status = work.Run(exec);
+    seconds = SecondsSince(start);
+  }
+  if (!status.ok()) return status;
+  seconds = std::max(seconds, 1e-7);
+  model_->Learn(cell, seconds);
+  double iterations = std::ceil(settings_.sample_seconds / seconds);
+  if (cell.cell.pass == Pass::kDecode)
+    iterations = std::min(
+        iterations,
+        std::max(1.0,
+                 static_cast<double>(cell.capacity - cell.cell.length) / 2));
+  active->iterations = static_cast<int64_t>(iterations);
+  active->rounds = static_cast<int>(
+      std::clamp(settings_.cell_seconds / (iterations * seconds),
+                 static_cast<double>(settings_.least_rounds),
+                 static_cast<double>(settings_.most_rounds)));
+  return {};
+}
+
+Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
+                            Exec& exec, const Emit& emit, const Tick& tick) {
+  std::vector<Active> batch(cells.size());
+  std::vector<double> fma, stream;
+  int rounds = 0;
+  double planned = 0;
+  for (size_t i = 0; i < cells.size() && !stopped(); ++i) {
+    Active& a = batch[i];
+    a.planned = a.result.planned = cells[i];
+    a.name = fmt::format("{}", i);
+    a.result.status = "ok";
+    planned += Estimate(*cells[i]);
+    tick(0, cells[i]->cell.spec);
+    const Status status = Begin(&a, exec);
+    if (!status.ok()) {
+      a.rounds = 0;
+      a.result.status = status.code() == Code::kExhausted ? "skipped" : "fail";
+      a.result.reason = status.message();
+    }
+    rounds = std::max(rounds, a.rounds);
+  }
+  const CellSpec& first = cells[0]->cell;
+  const std::string what = fmt::format("{} {} {}", NameOf(first.pass),
+                                       first.length, NameOf(first.dtype));
+  for (int r = 0; r < rounds && !stopped(); ++r) {
+    fma.push_back(SampleFmaPeak(first.threads));
+    if (stream_) stream.push_back(stream_->Sample(first.threads));
+    Round(&batch, r, exec);
+    tick(planned * (r + 1) / rounds, what);
+  }
+  if (stopped()) return {};
+  for (Active& a : batch) {
+    SpeedResult& result = a.result;
+    result.fma_peak = fma.empty() ? 0 : Median(fma);
+    result.stream_peak = stream.empty() ? 0 : Median(stream);
+    if (result.status == "ok" && !a.workload->Finite()) {
+      result.status = "fail";
+      result.reason = "the result of the timed pass is not finite";
+    }
+    if (result.status == "ok" && result.ns.empty()) {
+      result.status = "fail";
+      result.reason = "no sample was taken";
+    }
+    if (result.status != "ok") result.ns.clear();
+    if (result.status == "ok")
+      model_->Learn(*a.planned, Median(result.ns) * 1e-9);
+    const Status status = emit(result);
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+void SpeedBench::Round(std::vector<Active>* batch, int round, Exec& exec) {
+  // One Google Benchmark run per round: within one, it would take all
+  // repetitions of a benchmark in a row, and its random interleaving (1.7.1)
+  // works on repetitions whose iterations it estimated itself.
+  benchmark::ClearRegisteredBenchmarks();
+  std::map<std::string, Active*> by_name;
+  for (size_t i = 0; i < batch->size(); ++i) {
+    Active& a = (*batch)[(i + static_cast<size_t>(round)) % batch->size()];
+    if (round >= a.rounds || a.result.status != "ok") continue;
+    by_name[a.name] = &a;
+    const auto body = [this, &a, &exec](benchmark::State& state) {
+      Status status = a.workload->Rewind(a.iterations);
+      if (stopped()) status = Invalid("stopped");
+      if (!status.ok()) {
+        state.SkipWithError(status.message().c_str());
+        return;
+      }
+      for (auto _ : state) {
+        status = a.workload->Run(exec);
+        if (status.ok()) continue;
+        state.SkipWithError(status.message().c_str());
+        break;
+      }
+    };
+    benchmark::RegisterBenchmark(a.name.c_str(), body)
+        ->Iterations(a.iterations)
+        ->Repetitions(1)
+        ->UseRealTime();
+  }
+  if (by_name.empty()) return;
+  SampleReporter reporter([&](const benchmark::BenchmarkReporter::Run& run) {
+    const auto it = by_name.find(run.run_name.function_name);
+    if (it == by_name.end()) return;
+    SpeedResult& result = it->second->result;
+    if (run.error_occurred) {
+      result.status = "fail";
+      result.reason = run.error_message;
+    } else {
+      result.ns.push_back(run.real_accumulated_time * 1e9 /
+                          static_cast<double>(run.iterations));
+    }
+  });
+  benchmark::RunSpecifiedBenchmarks(&reporter, ".");
+  benchmark::ClearRegisteredBenchmarks();
+}
+
+}  // namespace saccade::bench

@@ -1,0 +1,106 @@
+// Times passes: interleaved rounds over variants, on Google Benchmark's loop.
+#ifndef SACCADE_BENCH_SPEED_H_
+#define SACCADE_BENCH_SPEED_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/interrupt.h"
+#include "bench/peaks.h"
+#include "bench/workload.h"
+
+namespace saccade::bench {
+
+/// How long and how often. Seconds.
+struct SpeedSettings {
+  double sample_seconds = 0.005;  // a sample repeats shorter passes
+  double cell_seconds = 0.25;     // spent on samples of a cell, about
+  int least_rounds = 6;           // fewer give no 95 % interval of the median
+  int most_rounds = 15;
+  double longest_pass = 1;     // longer ones are skipped
+  double longest_prefill = 3;  // likewise filling a context for decode
+  double memory_share = 0.6;   // of what is available now
+  uint64_t seed = 1;
+};
+
+/// What a pass will take, from what shorter ones took.
+class TimeModel {
+ public:
+  /// `fma_peak`: FLOP/s of one thread.
+  explicit TimeModel(double fma_peak) : fma_peak_(fma_peak) {}
+
+  void Learn(const PlannedCell& cell, double seconds);
+
+  /// Seconds of one run: scaled from the nearest shorter length that was
+  /// measured, by work or by bytes, whichever grew more; before that from a
+  /// low share of peak.
+  double Run(const PlannedCell& cell) const;
+
+  /// Seconds to fill the context of a decode cell.
+  double Prefill(const PlannedCell& cell) const;
+
+ private:
+  struct Seen {
+    double flops, bytes, seconds;
+  };
+  double Scale(const PlannedCell& cell, Pass pass, double flops,
+               double bytes) const;
+
+  double fma_peak_;
+  std::map<std::string, Seen> seen_;
+};
+
+/// What came of a cell.
+struct SpeedResult {
+  const PlannedCell* planned = nullptr;
+  std::string status;  // ok, skipped, fail
+  std::string reason;
+  std::vector<double> ns;  // raw samples, per run, in order
+  double fma_peak = 0;     // FLOP/s, median of samples between the rounds
+  double stream_peak = 0;  // bytes/s, likewise
+};
+
+/// Runs groups of cells that are to be compared with each other.
+class SpeedBench {
+ public:
+  using Emit = std::function<Status(const SpeedResult&)>;
+  using Tick = std::function<void(double seconds_done, std::string_view what)>;
+
+  /// `stream` may be null: then stream_peak stays 0.
+  SpeedBench(SpeedSettings settings, const StreamPeak* stream,
+             const StopFlag* stop, TimeModel* model)
+      : settings_(settings), stream_(stream), stop_(stop), model_(model) {}
+
+  /// Seconds that a cell will take, set-up included; 0 when it is too long.
+  double Estimate(const PlannedCell& cell) const;
+
+  /// Measures all cells round by round: in each round every cell gives one
+  /// sample, beginning with another cell each time, and the machine's peaks
+  /// are sampled too, so that drift hits all alike. All cells must ask for the
+  /// same number of threads, which `exec` has. Emits every cell once, unless
+  /// stopped. The Status is emit's.
+  Status RunGroup(const std::vector<const PlannedCell*>& cells, Exec& exec,
+                  double seconds_left, const Emit& emit, const Tick& tick);
+
+ private:
+  struct Active;
+  std::string WhySkip(const PlannedCell& cell, double seconds_left) const;
+  Status RunBatch(const std::vector<const PlannedCell*>& cells, Exec& exec,
+                  const Emit& emit, const Tick& tick);
+  Status Begin(Active* active, Exec& exec);
+  void Round(std::vector<Active>* batch, int round, Exec& exec);
+  bool stopped() const { return stop_ && stop_->load(); }
+
+  SpeedSettings settings_;
+  const StreamPeak* stream_;
+  const StopFlag* stop_;
+  TimeModel* model_;
+};
+
+}  // namespace saccade::bench
+
+#endif  // SACCADE_BENCH_SPEED_H_

@@ -1,0 +1,383 @@
+#include "bench/workload.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <utility>
+
+namespace saccade::bench {
+namespace {
+
+constexpr int64_t kPrefillChunk = 256;  // tokens
+
+// Normal numbers in a table whose length shares no factor with any width, so
+// that rows differ; filling from it costs no more than copying.
+constexpr int64_t kTable = 65537;
+
+std::vector<float> NormalTable(uint64_t seed) {
+  std::mt19937_64 rng(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> table(kTable);
+  for (float& x : table) x = normal(rng);
+  return table;
+}
+
+uint16_t Bf16Bits(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+void Fill(const View& view, const std::vector<float>& table, int64_t start,
+          Activation activation) {
+  for (int64_t i = 0; i < view.elements(); ++i) {
+    float x = table[(start + i) % kTable];
+    if (activation == Activation::kSigmoid) x = 1 / (1 + std::exp(-x));
+    if (activation == Activation::kSilu) x = x / (1 + std::exp(-x));
+    if (view.dtype == DType::kF32) {
+      static_cast<float*>(view.data)[i] = x;
+    } else {
+      static_cast<BF16*>(view.data)[i].bits = Bf16Bits(x);
+    }
+  }
+}
+
+bool AllFinite(const View& view) {
+  for (int64_t i = 0; i < view.elements(); ++i) {
+    const bool finite =
+        view.dtype == DType::kF32
+            ? std::isfinite(static_cast<const float*>(view.data)[i])
+            : (static_cast<const BF16*>(view.data)[i].bits & 0x7F80) != 0x7F80;
+    if (!finite) return false;
+  }
+  return true;
+}
+
+// Rows begin .. end - 1 of every head.
+template <class Void>
+BasicView<Void> Slice(const BasicView<Void>& view, int64_t begin, int64_t end) {
+  BasicView<Void> rows = view;
+  if (view.data)
+    rows.data =
+        const_cast<std::byte*>(static_cast<const std::byte*>(view.data)) +
+        begin * view.row_stride * SizeOf(view.dtype);
+  rows.len = end - begin;
+  return rows;
+}
+
+Problem ProblemOf(const Variant& variant, const Spec& spec,
+                  const CellSpec& cell) {
+  const Shape& s = cell.shape;
+  const Layer& layer = variant.layer;
+  Problem p;
+  p.batch = s.batch;
+  p.q_heads = layer.heads > 0 ? layer.heads : s.heads;
+  p.kv_heads = s.kv_heads > 0 ? std::min(s.kv_heads, p.q_heads) : p.q_heads;
+  p.q_len = p.kv_len = cell.length;
+  p.qk_dim = s.dim;
+  const double width = static_cast<double>(s.heads * s.dim);
+  p.v_dim = std::llround(width * layer.value_expansion /
+                         static_cast<double>(p.q_heads));
+  p.dtype = cell.dtype;
+  p.mask = s.mask;
+  p.knobs = spec.knobs;
+  p.position = spec.position;
+  return p;
+}
+
+int64_t Elements(const Problem& p, int64_t heads, int64_t len, int64_t dim) {
+  return p.batch * heads * len * dim;
+}
+
+// Elements of q, k, v and extras (`inputs`) and of out (`outputs`).
+struct Sizes {
+  int64_t inputs = 0, outputs = 0;
+};
+Sizes SizesOf(const Variant& variant, const Problem& p) {
+  Sizes s;
+  s.inputs = Elements(p, p.q_heads, p.q_len, p.qk_dim) +
+             Elements(p, p.kv_heads, p.kv_len, p.qk_dim + p.v_dim);
+  for (const ExtraInput& x : variant.inputs)
+    s.inputs +=
+        Elements(p, x.per_query ? p.q_heads : p.kv_heads,
+                 x.per_query ? p.q_len : p.kv_len, x.value_width ? p.v_dim : 1);
+  s.outputs = Elements(p, p.q_heads, p.q_len, p.v_dim);
+  return s;
+}
+
+}  // namespace
+
+const char* NameOf(Pass pass) {
+  switch (pass) {
+    case Pass::kForward:
+      return "forward";
+    case Pass::kBackward:
+      return "backward";
+    case Pass::kDecode:
+      return "decode";
+  }
+  return "";
+}
+
+Result<Pass> ParsePass(std::string_view name) {
+  for (const Pass p : {Pass::kForward, Pass::kBackward, Pass::kDecode})
+    if (name == NameOf(p)) return p;
+  return Invalid(fmt::format(
+      "'{}' is no pass: there are forward, backward and decode", name));
+}
+
+double PlannedCell::flops() const {
+  switch (cell.pass) {
+    case Pass::kForward:
+      return cost.forward_flops;
+    case Pass::kBackward:
+      return cost.backward_flops;
+    case Pass::kDecode:
+      return cost.decode_flops;
+  }
+  return 0;
+}
+
+double PlannedCell::bytes() const {
+  if (cell.pass == Pass::kForward) return cost.forward_bytes;
+  if (cell.pass == Pass::kDecode) return cost.decode_bytes;
+  // Inputs, out and dout are read, gradients of all inputs written.
+  const Sizes s = SizesOf(*variant, problem);
+  return static_cast<double>((2 * s.inputs + 2 * s.outputs) *
+                             SizeOf(problem.dtype));
+}
+
+size_t PlannedCell::TensorBytes() const {
+  Problem p = plan->problem();
+  if (cell.pass == Pass::kDecode) p.q_len = p.kv_len = chunk;
+  const Sizes s = SizesOf(*variant, p);
+  const int64_t times = cell.pass == Pass::kBackward ? 2 : 1;
+  return static_cast<size_t>(times * (s.inputs + s.outputs) * SizeOf(p.dtype));
+}
+
+size_t PlannedCell::TotalBytes() const {
+  size_t bytes = TensorBytes();
+  switch (cell.pass) {
+    case Pass::kForward:
+      return bytes + memory.forward_scratch;
+    case Pass::kBackward:
+      return bytes + memory.saved +
+             std::max(memory.forward_scratch, memory.backward_scratch);
+    case Pass::kDecode:
+      return bytes + memory.extend_scratch + 2 * memory.state;
+  }
+  return bytes;
+}
+
+Result<PlannedCell> PlanCell(const CellSpec& cell) {
+  const Result<Spec> spec = ParseSpec(cell.spec);
+  if (!spec.ok()) return spec.status();
+  PlannedCell planned;
+  planned.cell = cell;
+  planned.variant = spec->variant;
+  const Traits& traits = spec->variant->traits;
+  if (cell.pass == Pass::kBackward && !traits.backward)
+    return Unsupported("it has no backward pass");
+  if (cell.pass == Pass::kDecode && !traits.extend)
+    return Unsupported("it does not decode");
+  if (cell.pass == Pass::kDecode && cell.shape.mask == Mask::kNone)
+    return Unsupported("decoding is causal");
+  Problem problem = ProblemOf(*spec->variant, *spec, cell);
+  Problem planning = problem;
+  if (cell.pass == Pass::kDecode) {
+    problem.q_len = 1;
+    // Room to go on for a while before the state must be copied back.
+    planned.capacity = cell.length + std::max<int64_t>(16, cell.length / 32);
+    planned.chunk = std::min(kPrefillChunk, planned.capacity);
+    planning.q_len = planned.chunk;
+    planning.kv_len = planned.capacity;
+  }
+  const Result<Problem> resolved = Resolve(*spec->variant, problem);
+  if (!resolved.ok()) return resolved.status();
+  planned.problem = *resolved;
+  planned.cost = spec->variant->cost(*resolved);
+  Result<std::unique_ptr<Plan>> plan = MakePlan(*spec->variant, planning);
+  if (!plan.ok()) return plan.status();
+  planned.plan = std::move(*plan);
+  planned.memory = planned.plan->Memory(cell.threads);
+  return planned;
+}
+
+Result<std::unique_ptr<Workload>> Workload::Make(const PlannedCell* planned,
+                                                 Pages pages, uint64_t seed) {
+  std::unique_ptr<Workload> w(new Workload(*planned));
+  w->pages_ = pages;
+  const Status status = w->MakeTensors(seed);
+  if (!status.ok()) return status;
+  return w;
+}
+
+Result<Workload::Tensor> Workload::Make(int64_t heads, int64_t len,
+                                        int64_t dim) const {
+  const Problem& p = planned_.problem;
+  Result<MemoryBlock> memory = MemoryBlock::Make(
+      static_cast<size_t>(Elements(p, heads, len, dim) * SizeOf(p.dtype)),
+      pages_);
+  if (!memory.ok()) return memory.status();
+  Tensor tensor;
+  tensor.memory = std::move(*memory);
+  tensor.view = Contiguous<void>(tensor.memory.bytes().data(), p.dtype, p.batch,
+                                 heads, len, dim);
+  tensor.memory.Touch();
+  return tensor;
+}
+
+Status Workload::MakeTensors(uint64_t seed) {
+  const Problem& p = planned_.problem;
+  const bool decode = planned_.cell.pass == Pass::kDecode;
+  const bool backward = planned_.cell.pass == Pass::kBackward;
+  const int64_t q_len = decode ? planned_.chunk : p.q_len;
+  const int64_t kv_len = decode ? planned_.chunk : p.kv_len;
+  const std::vector<float> table = NormalTable(seed);
+  int64_t start = 0;
+  Status status;
+  const auto make = [&](Tensor* tensor, int64_t heads, int64_t len, int64_t dim,
+                        Activation activation) {
+    if (!status.ok()) return;
+    Result<Tensor> made = Make(heads, len, dim);
+    if (!made.ok()) {
+      status = made.status();
+      return;
+    }
+    *tensor = std::move(*made);
+    Fill(tensor->view, table, start += 7919, activation);
+  };
+  make(&q_, p.q_heads, q_len, p.qk_dim, Activation::kNone);
+  make(&k_, p.kv_heads, kv_len, p.qk_dim, Activation::kNone);
+  make(&v_, p.kv_heads, kv_len, p.v_dim, Activation::kNone);
+  make(&out_, p.q_heads, q_len, p.v_dim, Activation::kNone);
+  const auto& inputs = planned_.variant->inputs;
+  extras_.resize(inputs.size());
+  dextras_.resize(backward ? inputs.size() : 0);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const ExtraInput& x = inputs[i];
+    const int64_t heads = x.per_query ? p.q_heads : p.kv_heads;
+    const int64_t len = x.per_query ? q_len : kv_len;
+    const int64_t dim = x.value_width ? p.v_dim : 1;
+    make(&extras_[i], heads, len, dim, x.activation);
+    if (backward) make(&dextras_[i], heads, len, dim, Activation::kNone);
+  }
+  if (backward) {
+    make(&dout_, p.q_heads, q_len, p.v_dim, Activation::kNone);
+    make(&dq_, p.q_heads, q_len, p.qk_dim, Activation::kNone);
+    make(&dk_, p.kv_heads, kv_len, p.qk_dim, Activation::kNone);
+    make(&dv_, p.kv_heads, kv_len, p.v_dim, Activation::kNone);
+  }
+  return status;
+}
+
+Status Workload::Allocate() {
+  const Footprint& m = planned_.memory;
+  const Pass pass = planned_.cell.pass;
+  size_t scratch = m.forward_scratch, saved = 0, state = 0;
+  if (pass == Pass::kBackward) {
+    scratch = std::max(m.forward_scratch, m.backward_scratch);
+    saved = m.saved;
+  } else if (pass == Pass::kDecode) {
+    scratch = m.extend_scratch;
+    state = m.state;
+  }
+  for (const auto& [block, bytes] :
+       {std::pair{&scratch_, scratch}, {&saved_, saved}, {&state_, state}}) {
+    Result<MemoryBlock> made = MemoryBlock::Make(bytes, pages_);
+    if (!made.ok()) return made.status();
+    *block = std::move(*made);
+  }
+  return {};
+}
+
+Inputs Workload::Rows(int64_t begin, int64_t end) const {
+  Inputs in{Slice<const void>(q_.view, begin, end),
+            Slice<const void>(k_.view, begin, end),
+            Slice<const void>(v_.view, begin, end)};
+  for (size_t i = 0; i < extras_.size(); ++i)
+    in.extra[i] = Slice<const void>(extras_[i].view, begin, end);
+  return in;
+}
+
+Status Workload::ExtendBy(int64_t tokens, Exec& exec) {
+  // The fresh rows go round the chunk that was filled.
+  const int64_t at = held_ % (planned_.chunk - tokens + 1);
+  const Status status = planned_.plan->Extend(
+      Rows(at, at + tokens), {Slice<void>(out_.view, at, at + tokens)},
+      state_.bytes(), scratch_.bytes(), exec);
+  if (status.ok()) held_ += tokens;
+  return status;
+}
+
+Status Workload::Prepare(Exec& exec) {
+  const PlannedCell& p = planned_;
+  if (p.cell.pass == Pass::kBackward) {
+    return p.plan->Forward(Rows(0, p.problem.q_len), {out_.view},
+                           saved_.bytes(), scratch_.bytes(), exec);
+  }
+  if (p.cell.pass != Pass::kDecode) return {};
+  const Status reset = p.plan->Reset(state_.bytes());
+  if (!reset.ok()) return reset;
+  held_ = 0;
+  while (held_ < p.cell.length - 1) {
+    const Status status =
+        ExtendBy(std::min(p.chunk, p.cell.length - 1 - held_), exec);
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+Status Workload::Rewind(int64_t runs) {
+  if (planned_.cell.pass != Pass::kDecode) return {};
+  if (held_ + runs <= planned_.capacity) {
+    if (snapshot_held_ || held_ + 2 * runs <= planned_.capacity) return {};
+    // The next call will need it.
+    Result<MemoryBlock> made = MemoryBlock::Make(state_.bytes().size(), pages_);
+    if (!made.ok()) return made.status();
+    snapshot_ = std::move(*made);
+    if (const Bytes from = state_.bytes(); !from.empty())
+      std::memcpy(snapshot_.bytes().data(), from.data(), from.size());
+    snapshot_held_ = held_;
+    return {};
+  }
+  if (!snapshot_held_)
+    return Exhausted("a decoding sample is longer than the state's slack");
+  if (const Bytes to = state_.bytes(); !to.empty())
+    std::memcpy(to.data(), snapshot_.bytes().data(), to.size());
+  held_ = snapshot_held_;
+  return {};
+}
+
+Status Workload::Run(Exec& exec) {
+  const PlannedCell& p = planned_;
+  switch (p.cell.pass) {
+    case Pass::kForward:
+      return p.plan->Forward(Rows(0, p.problem.q_len), {out_.view}, {},
+                             scratch_.bytes(), exec);
+    case Pass::kBackward: {
+      Gradients grad{dq_.view, dk_.view, dv_.view};
+      for (size_t i = 0; i < dextras_.size(); ++i)
+        grad.dextra[i] = dextras_[i].view;
+      return p.plan->Backward(Rows(0, p.problem.q_len),
+                              {out_.view, saved_.bytes(), dout_.view}, grad,
+                              scratch_.bytes(), exec);
+    }
+    case Pass::kDecode:
+      return ExtendBy(1, exec);
+  }
+  return {};
+}
+
+bool Workload::Finite() const {
+  if (planned_.cell.pass != Pass::kBackward) return AllFinite(out_.view);
+  bool finite =
+      AllFinite(dq_.view) && AllFinite(dk_.view) && AllFinite(dv_.view);
+  for (const Tensor& t : dextras_) finite = finite && AllFinite(t.view);
+  return finite;
+}
+
+}  // namespace saccade::bench

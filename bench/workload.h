@@ -1,0 +1,113 @@
+// One cell of a comparison: a variant, a problem and a pass, made ready to run.
+#ifndef SACCADE_BENCH_WORKLOAD_H_
+#define SACCADE_BENCH_WORKLOAD_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/memory_block.h"
+#include "saccade/variant.h"
+
+namespace saccade::bench {
+
+enum class Pass : uint8_t { kForward, kBackward, kDecode };
+const char* NameOf(Pass pass);
+Result<Pass> ParsePass(std::string_view name);
+
+/// Heads of a comparison: variants of another layer shape (Variant::layer)
+/// get theirs for the same width of the model.
+struct Shape {
+  int64_t batch = 1;
+  int64_t heads = 4, kv_heads = 0;  // 0: as many as heads
+  int64_t dim = 64;
+  Mask mask = Mask::kCausal;
+};
+
+/// A spec string at a length: tokens for forward and backward, context for
+/// decode.
+struct CellSpec {
+  std::string spec;
+  Shape shape;
+  Pass pass = Pass::kForward;
+  DType dtype = DType::kF32;
+  int64_t length = 0;
+  int threads = 1;
+};
+
+/// What a cell runs, looked up and planned; no tensors yet.
+struct PlannedCell {
+  CellSpec cell;
+  const Variant* variant = nullptr;
+  Problem problem;  // resolved; q_len 1 and kv_len the context for decode
+  std::unique_ptr<Plan> plan;  // of another problem for decode, see `capacity`
+  int64_t chunk = 0;           // decode: tokens that the plan takes at once
+  int64_t capacity = 0;        // decode: tokens that the state can hold
+  Footprint memory;            // for cell.threads slots
+  Cost cost;                   // of `problem`
+
+  double flops() const;  // of one run of the pass
+  double bytes() const;  // read and written at least, once each
+  /// Bytes of everything that a Workload allocates.
+  size_t TotalBytes() const;
+  /// Bytes of inputs and outputs of one pass alone.
+  size_t TensorBytes() const;
+};
+
+/// kInvalid, kNotFound or kUnsupported, with the reason.
+Result<PlannedCell> PlanCell(const CellSpec& cell);
+
+/// Tensors and buffers of a cell, filled, and the pass to be run over them.
+class Workload {
+ public:
+  /// Allocates and fills. Fills from `seed` alone. kExhausted when there is
+  /// no memory. Runs nothing yet.
+  static Result<std::unique_ptr<Workload>> Make(const PlannedCell* planned,
+                                                Pages pages, uint64_t seed);
+
+  /// Scratch, saved and state, allocated separately so that their growth can
+  /// be told from the tensors'.
+  Status Allocate();
+
+  /// What must come before the pass and is not timed: a forward pass for
+  /// backward, a context of length - 1 tokens for decode.
+  Status Prepare(Exec& exec);
+
+  /// Decode only: makes room for `runs` runs without straying from the
+  /// context's length. A copy of the state, or nothing.
+  Status Rewind(int64_t runs);
+
+  /// One pass; for decode one token.
+  Status Run(Exec& exec);
+
+  /// Whether the pass wrote only finite numbers.
+  bool Finite() const;
+
+  const PlannedCell& planned() const { return planned_; }
+
+ private:
+  struct Tensor {
+    MemoryBlock memory;
+    View view;
+  };
+  explicit Workload(const PlannedCell& planned) : planned_(planned) {}
+
+  Status MakeTensors(uint64_t seed);
+  Result<Tensor> Make(int64_t heads, int64_t len, int64_t dim) const;
+  Inputs Rows(int64_t begin, int64_t end) const;
+  Status ExtendBy(int64_t tokens, Exec& exec);
+
+  const PlannedCell& planned_;
+  Pages pages_ = Pages::kSmall;
+  Tensor q_, k_, v_, out_, dout_, dq_, dk_, dv_;
+  std::vector<Tensor> extras_, dextras_;
+  MemoryBlock scratch_, saved_, state_, snapshot_;
+  int64_t held_ = 0;           // tokens in the state
+  int64_t snapshot_held_ = 0;  // tokens in the copy of it
+};
+
+}  // namespace saccade::bench
+
+#endif  // SACCADE_BENCH_WORKLOAD_H_
