@@ -31,8 +31,8 @@ uint16_t Bf16Bits(float x) {
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-void Fill(const View& view, const std::vector<float>& table, int64_t start,
-          Activation activation) {
+void FillWith(const View& view, const std::vector<float>& table, int64_t start,
+              Activation activation) {
   for (int64_t i = 0; i < view.elements(); ++i) {
     float x = table[(start + i) % kTable];
     if (activation == Activation::kSigmoid) x = 1 / (1 + std::exp(-x));
@@ -110,20 +110,8 @@ Sizes SizesOf(const Variant& variant, const Problem& p) {
 
 }  // namespace
 
-const char* NameOf(Pass pass) {
-  switch (pass) {
-    case Pass::kForward:
-      return "forward";
-    case Pass::kBackward:
-      return "backward";
-    case Pass::kDecode:
-      return "decode";
-  }
-  return "";
-}
-
 Result<Pass> ParsePass(std::string_view name) {
-  for (const Pass p : {Pass::kForward, Pass::kBackward, Pass::kDecode})
+  for (const Pass p : kPasses)
     if (name == NameOf(p)) return p;
   return Invalid(fmt::format(
       "'{}' is no pass: there are forward, backward and decode", name));
@@ -158,18 +146,22 @@ size_t PlannedCell::TensorBytes() const {
   return static_cast<size_t>(times * (s.inputs + s.outputs) * SizeOf(p.dtype));
 }
 
-size_t PlannedCell::TotalBytes() const {
-  size_t bytes = TensorBytes();
+Needs PlannedCell::needs() const {
   switch (cell.pass) {
     case Pass::kForward:
-      return bytes + memory.forward_scratch;
+      return {memory.forward_scratch, 0, 0};
     case Pass::kBackward:
-      return bytes + memory.saved +
-             std::max(memory.forward_scratch, memory.backward_scratch);
+      return {std::max(memory.forward_scratch, memory.backward_scratch),
+              memory.saved, 0};
     case Pass::kDecode:
-      return bytes + memory.extend_scratch + 2 * memory.state;
+      return {memory.extend_scratch, 0, memory.state};
   }
-  return bytes;
+  return {};
+}
+
+size_t PlannedCell::TotalBytes() const {
+  const Needs n = needs();
+  return TensorBytes() + n.scratch + n.saved + 2 * n.state;
 }
 
 Result<PlannedCell> PlanCell(const CellSpec& cell) {
@@ -248,7 +240,7 @@ Status Workload::MakeTensors(uint64_t seed) {
       return;
     }
     *tensor = std::move(*made);
-    Fill(tensor->view, table, start += 7919, activation);
+    FillWith(tensor->view, table, start += 7919, activation);
   };
   make(&q_, p.q_heads, q_len, p.qk_dim, Activation::kNone);
   make(&k_, p.kv_heads, kv_len, p.qk_dim, Activation::kNone);
@@ -275,18 +267,10 @@ Status Workload::MakeTensors(uint64_t seed) {
 }
 
 Status Workload::Allocate() {
-  const Footprint& m = planned_.memory;
-  const Pass pass = planned_.cell.pass;
-  size_t scratch = m.forward_scratch, saved = 0, state = 0;
-  if (pass == Pass::kBackward) {
-    scratch = std::max(m.forward_scratch, m.backward_scratch);
-    saved = m.saved;
-  } else if (pass == Pass::kDecode) {
-    scratch = m.extend_scratch;
-    state = m.state;
-  }
-  for (const auto& [block, bytes] :
-       {std::pair{&scratch_, scratch}, {&saved_, saved}, {&state_, state}}) {
+  const Needs n = planned_.needs();
+  for (const auto& [block, bytes] : {std::pair{&scratch_, n.scratch},
+                                     {&saved_, n.saved},
+                                     {&state_, n.state}}) {
     Result<MemoryBlock> made = MemoryBlock::Make(bytes, pages_);
     if (!made.ok()) return made.status();
     *block = std::move(*made);

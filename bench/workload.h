@@ -9,12 +9,12 @@
 #include <vector>
 
 #include "bench/memory_block.h"
+#include "bench/verify.h"
 #include "saccade/variant.h"
 
 namespace saccade::bench {
 
-enum class Pass : uint8_t { kForward, kBackward, kDecode };
-const char* NameOf(Pass pass);
+/// "forward", "backward", "decode"; kInvalid for anything else.
 Result<Pass> ParsePass(std::string_view name);
 
 /// Heads of a comparison: variants of another layer shape (Variant::layer)
@@ -37,6 +37,13 @@ struct CellSpec {
   int threads = 1;
 };
 
+/// Bytes that a cell needs beyond its tensors, by the plan.
+struct Needs {
+  size_t scratch = 0;  // for backward, of the forward pass before it too
+  size_t saved = 0;
+  size_t state = 0;
+};
+
 /// What a cell runs, looked up and planned; no tensors yet.
 struct PlannedCell {
   CellSpec cell;
@@ -50,6 +57,7 @@ struct PlannedCell {
 
   double flops() const;  // of one run of the pass
   double bytes() const;  // read and written at least, once each
+  Needs needs() const;
   /// Bytes of everything that a Workload allocates.
   size_t TotalBytes() const;
   /// Bytes of inputs and outputs of one pass alone.
