@@ -2,11 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
-#include <limits>
 #include <set>
 
 namespace saccade::bench {
@@ -42,21 +39,6 @@ Status AddSweep(std::string_view item, std::set<int64_t>* numbers) {
     if (n > kLargest / *step) break;  // the next one is past any `last`
   }
   return {};
-}
-
-int Edits(std::string_view a, std::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const int change = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({change, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
 }
 
 }  // namespace
@@ -149,26 +131,6 @@ bool GlobMatches(std::string_view pattern, std::string_view name) {
   }
   while (p < pattern.size() && pattern[p] == '*') ++p;
   return p == pattern.size();
-}
-
-std::string_view Nearest(std::string_view word,
-                         std::span<const std::string_view> candidates) {
-  std::string_view best;
-  int fewest = std::numeric_limits<int>::max();
-  for (const std::string_view c : candidates) {
-    int edits = Edits(word, c);
-    // "flash" is near "softmax.flash" though many letters are missing.
-    if (word.size() >= 3 && c.find(word) != std::string_view::npos) edits = 1;
-    if (edits < fewest) fewest = edits, best = c;
-  }
-  const int tolerated = std::max(2, static_cast<int>(word.size()) / 3);
-  return fewest <= tolerated ? best : std::string_view();
-}
-
-std::string Suggestion(std::string_view word,
-                       std::span<const std::string_view> candidates) {
-  const std::string_view near = Nearest(word, candidates);
-  return near.empty() ? std::string() : fmt::format(", did you mean {}?", near);
 }
 
 }  // namespace saccade::bench

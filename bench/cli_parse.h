@@ -3,7 +3,6 @@
 #define SACCADE_BENCH_CLI_PARSE_H_
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,14 +28,6 @@ std::vector<std::string> Split(std::string_view text, char separator);
 /// Whether `name` matches a pattern in which * stands for any text and ? for
 /// any one character.
 bool GlobMatches(std::string_view pattern, std::string_view name);
-
-/// The candidate with the fewest edits to `word`; empty when none is near.
-std::string_view Nearest(std::string_view word,
-                         std::span<const std::string_view> candidates);
-
-/// ", did you mean NEAREST?" or nothing.
-std::string Suggestion(std::string_view word,
-                       std::span<const std::string_view> candidates);
 
 }  // namespace saccade::bench
 

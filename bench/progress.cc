@@ -40,8 +40,12 @@ void Progress::Update(double done, std::string_view what) {
   Draw(what);
 }
 
-void Progress::Finish() {
+void Progress::Clear() {
   if (!finished_ && terminal_) err_ << "\r\x1b[K" << std::flush;
+}
+
+void Progress::Finish() {
+  Clear();
   finished_ = true;
 }
 

@@ -35,6 +35,9 @@ class Progress {
   /// `done` of the phase, 0 to 1, and what is under way now.
   void Update(double done, std::string_view what);
 
+  /// Clears the bar until the next call, so that results can be printed.
+  void Clear();
+
   /// Clears the bar. Further calls do nothing.
   void Finish();
 

@@ -24,6 +24,13 @@ std::string KeyOf(const PlannedCell& cell, Pass pass) {
                      NameOf(cell.cell.dtype), cell.cell.threads);
 }
 
+// Of the whole sequence that a decode cell's context is filled with.
+Cost WholeCost(const PlannedCell& cell) {
+  Problem whole = cell.problem;
+  whole.q_len = whole.kv_len;
+  return cell.variant->cost(whole);
+}
+
 // Hands each run's time to whoever registered it; prints nothing.
 class SampleReporter : public benchmark::BenchmarkReporter {
  public:
@@ -44,26 +51,41 @@ void TimeModel::Learn(const PlannedCell& cell, double seconds) {
   seen_[KeyOf(cell, cell.cell.pass)] = {cell.flops(), cell.bytes(), seconds};
 }
 
-double TimeModel::Scale(const PlannedCell& cell, Pass pass, double flops,
+void TimeModel::LearnPrefill(const PlannedCell& cell, double seconds) {
+  const Cost cost = WholeCost(cell);
+  seen_["prefill " + KeyOf(cell, Pass::kForward)] = {
+      cost.forward_flops, cost.forward_bytes, seconds};
+}
+
+double TimeModel::Scale(const std::string& key, int threads, double flops,
                         double bytes) const {
-  const auto it = seen_.find(KeyOf(cell, pass));
-  if (it == seen_.end())
-    return flops / (kFirstGuess * fma_peak_ * cell.cell.threads);
+  const auto it = seen_.find(key);
+  if (it == seen_.end()) return flops / (kFirstGuess * fma_peak_ * threads);
   const Seen& s = it->second;
   return s.seconds * std::max(flops / std::max(s.flops, 1.0),
                               bytes / std::max(s.bytes, 1.0));
 }
 
 double TimeModel::Run(const PlannedCell& cell) const {
-  return Scale(cell, cell.cell.pass, cell.flops(), cell.bytes());
+  return Scale(KeyOf(cell, cell.cell.pass), cell.cell.threads, cell.flops(),
+               cell.bytes());
 }
 
 double TimeModel::Prefill(const PlannedCell& cell) const {
   if (cell.cell.pass != Pass::kDecode) return 0;
-  Problem whole = cell.problem;
-  whole.q_len = whole.kv_len;
-  const Cost cost = cell.variant->cost(whole);
-  return Scale(cell, Pass::kForward, cost.forward_flops, cost.forward_bytes);
+  const Cost cost = WholeCost(cell);
+  const std::string forward = KeyOf(cell, Pass::kForward);
+  const std::string own = "prefill " + forward;
+  return Scale(seen_.contains(own) ? own : forward, cell.cell.threads,
+               cost.forward_flops, cost.forward_bytes);
+}
+
+double TimeModel::Whole(const PlannedCell& cell) const {
+  double before = Prefill(cell);
+  if (cell.cell.pass == Pass::kBackward)
+    before = Scale(KeyOf(cell, Pass::kForward), cell.cell.threads,
+                   cell.cost.forward_flops, cell.cost.forward_bytes);
+  return before + Run(cell);
 }
 
 struct SpeedBench::Active {
@@ -120,13 +142,13 @@ std::string SpeedBench::WhySkip(const PlannedCell& cell,
 
 Status SpeedBench::RunGroup(const std::vector<const PlannedCell*>& cells,
                             Exec& exec, double seconds_left, const Emit& emit,
-                            const Tick& tick) {
+                            const Tick& tick, const PeakSample& peaks) {
   // As many at a time as fit in memory together.
   std::vector<const PlannedCell*> batch;
   double batch_bytes = 0;
   const auto flush = [&]() -> Status {
     Status status;
-    if (!batch.empty()) status = RunBatch(batch, exec, emit, tick);
+    if (!batch.empty()) status = RunBatch(batch, exec, emit, tick, peaks);
     batch.clear();
     batch_bytes = 0;
     return status;
@@ -161,7 +183,10 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
   active->workload = std::move(*made);
   Workload& work = *active->workload;
   Status status = work.Allocate();
+  const auto before = std::chrono::steady_clock::now();
   if (status.ok()) status = work.Prepare(exec);
+  if (cell.cell.pass == Pass::kDecode)
+    model_->LearnPrefill(cell, SecondsSince(before));
   // The first run touches scratch and wakes the threads; the second is what
   // the others will be like. A long one tells enough at once.
   double seconds = 0;
@@ -190,7 +215,8 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
 }
 
 Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
-                            Exec& exec, const Emit& emit, const Tick& tick) {
+                            Exec& exec, const Emit& emit, const Tick& tick,
+                            const PeakSample& peaks) {
   std::vector<Active> batch(cells.size());
   std::vector<double> fma, stream;
   int rounds = 0;
@@ -216,6 +242,7 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
   for (int r = 0; r < rounds && !stopped(); ++r) {
     fma.push_back(SampleFmaPeak(first.threads));
     if (stream_) stream.push_back(stream_->Sample(first.threads));
+    peaks(fma.back(), stream.empty() ? 0 : stream.back());
     Round(&batch, r, exec);
     tick(planned * (r + 1) / rounds, what);
   }

@@ -35,6 +35,9 @@ class TimeModel {
 
   void Learn(const PlannedCell& cell, double seconds);
 
+  /// What filling a decode cell's context took.
+  void LearnPrefill(const PlannedCell& cell, double seconds);
+
   /// Seconds of one run: scaled from the nearest shorter length that was
   /// measured, by work or by bytes, whichever grew more; before that from a
   /// low share of peak.
@@ -43,11 +46,14 @@ class TimeModel {
   /// Seconds to fill the context of a decode cell.
   double Prefill(const PlannedCell& cell) const;
 
+  /// Seconds of one run with what must come before it.
+  double Whole(const PlannedCell& cell) const;
+
  private:
   struct Seen {
     double flops, bytes, seconds;
   };
-  double Scale(const PlannedCell& cell, Pass pass, double flops,
+  double Scale(const std::string& key, int threads, double flops,
                double bytes) const;
 
   double fma_peak_;
@@ -69,6 +75,8 @@ class SpeedBench {
  public:
   using Emit = std::function<Status(const SpeedResult&)>;
   using Tick = std::function<void(double seconds_done, std::string_view what)>;
+  /// FLOP/s, and bytes/s or 0: the machine's peaks at this moment.
+  using PeakSample = std::function<void(double fma, double stream)>;
 
   /// `stream` may be null: then stream_peak stays 0.
   SpeedBench(SpeedSettings settings, const StreamPeak* stream,
@@ -84,13 +92,14 @@ class SpeedBench {
   /// same number of threads, which `exec` has. Emits every cell once, unless
   /// stopped. The Status is emit's.
   Status RunGroup(const std::vector<const PlannedCell*>& cells, Exec& exec,
-                  double seconds_left, const Emit& emit, const Tick& tick);
+                  double seconds_left, const Emit& emit, const Tick& tick,
+                  const PeakSample& peaks);
 
  private:
   struct Active;
   std::string WhySkip(const PlannedCell& cell, double seconds_left) const;
   Status RunBatch(const std::vector<const PlannedCell*>& cells, Exec& exec,
-                  const Emit& emit, const Tick& tick);
+                  const Emit& emit, const Tick& tick, const PeakSample& peaks);
   Status Begin(Active* active, Exec& exec);
   void Round(std::vector<Active>* batch, int round, Exec& exec);
   bool stopped() const { return stop_ && stop_->load(); }

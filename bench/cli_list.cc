@@ -1,0 +1,131 @@
+// saccade list: the variants, for people and for programs.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "bench/cli.h"
+
+namespace saccade::bench {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct Trait {
+  const char* name;
+  bool has;
+};
+
+std::vector<Trait> TraitsOf(const Traits& t) {
+  return {{"causal", t.causal},  {"bidirectional", t.bidirectional},
+          {"cross", t.cross},    {"grouped heads", t.grouped_heads},
+          {"window", t.window},  {"bias", t.bias},
+          {"rotary", t.rotary},  {"lse", t.lse},
+          {"bf16", t.bf16},      {"backward", t.backward},
+          {"decoding", t.extend}};
+}
+
+// The cost of a causal forward pass, one head of width 64, at two lengths.
+struct CostShape {
+  Cost short_one, long_one;
+  double exponent = 0;  // of time in length
+};
+
+constexpr int64_t kShort = 4096, kLong = 16384;
+
+bool CostOf(const Variant& v, CostShape* shape) {
+  Problem p;
+  p.qk_dim = p.v_dim = 64;
+  p.mask = v.traits.causal ? Mask::kCausal : Mask::kNone;
+  for (const int64_t n : {kShort, kLong}) {
+    p.q_len = p.kv_len = n;
+    const Result<Problem> resolved = Resolve(v, p);
+    if (!resolved.ok()) return false;
+    (n == kShort ? shape->short_one : shape->long_one) = v.cost(*resolved);
+  }
+  shape->exponent =
+      std::log(shape->long_one.forward_flops / shape->short_one.forward_flops) /
+      std::log(static_cast<double>(kLong) / kShort);
+  return true;
+}
+
+std::string RangeOf(const Knob& k) {
+  if (k.choices == "*") return "any text";
+  if (!k.choices.empty()) return std::string(k.choices);
+  return fmt::format("{:g} .. {:g}, default {:g}", k.low, k.high, k.initial);
+}
+
+void PrintOne(const Variant& v, std::ostream& out) {
+  fmt::print(out, "{}\n  {}\n  source: {}\n", v.name, v.title, v.source);
+  std::string can, cannot;
+  for (const Trait& t : TraitsOf(v.traits)) {
+    std::string& list = t.has ? can : cannot;
+    list += (list.empty() ? "" : ", ") + std::string(t.name);
+  }
+  fmt::print(out, "  can: {}\n", can);
+  if (!cannot.empty()) fmt::print(out, "  cannot: {}\n", cannot);
+  for (const Knob& k : v.knobs)
+    fmt::print(out, "  {}: {} ({})\n", k.name, k.doc, RangeOf(k));
+  for (const ExtraInput& x : v.inputs)
+    fmt::print(out, "  input {}: {}\n", x.name, x.doc);
+  CostShape cost;
+  if (CostOf(v, &cost))
+    fmt::print(out,
+               "  cost, one head 64 wide, {} tokens: {:.3g} GFLOP forward, "
+               "{:.3g} backward, {:.3g} MFLOP a decoded token; grows as "
+               "N^{:.2f}\n",
+               kShort, cost.short_one.forward_flops * 1e-9,
+               cost.short_one.backward_flops * 1e-9,
+               cost.short_one.decode_flops * 1e-6, cost.exponent);
+  fmt::print(out, "\n");
+}
+
+ordered_json JsonOf(const Variant& v) {
+  ordered_json j = {{"name", v.name},
+                    {"title", v.title},
+                    {"source", v.source},
+                    {"kappa", v.kappa}};
+  for (const Trait& t : TraitsOf(v.traits)) j["traits"][t.name] = t.has;
+  j["knobs"] = ordered_json::array();
+  for (const Knob& k : v.knobs) {
+    ordered_json knob = {{"name", k.name}, {"doc", k.doc}};
+    if (k.choices.empty()) {
+      knob["default"] = k.initial;
+      knob["low"] = k.low;
+      knob["high"] = k.high;
+      knob["integer"] = k.integer;
+    } else {
+      knob["choices"] = k.choices;
+    }
+    j["knobs"].push_back(knob);
+  }
+  j["inputs"] = ordered_json::array();
+  for (const ExtraInput& x : v.inputs)
+    j["inputs"].push_back({{"name", x.name}, {"doc", x.doc}});
+  CostShape cost;
+  if (CostOf(v, &cost))
+    j["cost"] = {{"length", kShort},
+                 {"forward_flops", cost.short_one.forward_flops},
+                 {"backward_flops", cost.short_one.backward_flops},
+                 {"decode_flops", cost.short_one.decode_flops},
+                 {"exponent", cost.exponent}};
+  return j;
+}
+
+}  // namespace
+
+int ListVariants(const ListOptions& options, const Host& host) {
+  ordered_json all = ordered_json::array();
+  for (const Variant* v : Variants()) {
+    if (options.json) {
+      all.push_back(JsonOf(*v));
+    } else {
+      PrintOne(*v, host.out);
+    }
+  }
+  if (options.json) fmt::print(host.out, "{}\n", all.dump(2));
+  return kExitOk;
+}
+
+}  // namespace saccade::bench

@@ -1,0 +1,140 @@
+// saccade verify: every variant against its oracle on every target.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+
+#include "bench/cli.h"
+#include "bench/cli_parse.h"
+#include "bench/compare_records.h"
+#include "bench/machine.h"
+#include "bench/progress.h"
+#include "bench/verify.h"
+#include "nearest.h"
+#include "simd/target.h"
+
+namespace saccade::bench {
+namespace {
+
+// A row per variant and target: the worst of its passes and dtypes.
+struct Row {
+  int cases = 0, failed = 0;
+  double worst = 0;
+  std::vector<std::string> failures, repeats;
+};
+
+Result<std::vector<const Variant*>> Select(const std::string& only) {
+  std::vector<const Variant*> chosen;
+  std::vector<std::string_view> names;
+  for (const Variant* v : Variants()) names.push_back(v->name);
+  const std::vector<std::string> globs = Split(only.empty() ? "*" : only, ',');
+  for (const std::string& glob : globs) {
+    bool matched = false;
+    for (const Variant* v : Variants()) {
+      if (!GlobMatches(glob, v->name)) continue;
+      matched = true;
+      if (std::find(chosen.begin(), chosen.end(), v) == chosen.end())
+        chosen.push_back(v);
+    }
+    if (!matched)
+      return NotFound(fmt::format("--only: no variant matches '{}'{}", glob,
+                                  DidYouMean(glob, names)));
+  }
+  if (chosen.empty()) return Invalid("--only: an empty list of variants");
+  return chosen;
+}
+
+int VerifyCase(const VerifyOptions& options, const Host& host) {
+  const Result<CheckCase> one = ParseCase(options.one_case);
+  if (!one.ok())
+    return Complain(Invalid("--case: " + one.status().message()), host);
+  bool failed = false;
+  for (const std::string_view target : TargetNames()) {
+    if (!options.target.empty() && options.target != target) continue;
+    const ScopedTarget scope(target);
+    const CheckResult result = RunCase(*one);
+    const bool ok = result.kind == CheckResult::Kind::kOk;
+    if (result.kind == CheckResult::Kind::kRefused)
+      return Complain(Unsupported("the case is refused: " + result.what), host);
+    failed |= !ok;
+    fmt::print(host.out, "{:<5} worst {:.3g} of {:g}  {}\n", target,
+               result.ratio, one->variant->kappa,
+               ok ? "ok" : "FAIL  " + result.what);
+  }
+  return failed ? kExitFailedCheck : kExitOk;
+}
+
+void PrintRow(const Variant& v, const std::string& target, const Row& row,
+              std::ostream& out) {
+  fmt::print(out, "{:<20} {:<6} {:>6} {:>8.3g} {:>6g}  {}\n", v.name, target,
+             row.cases, row.worst, v.kappa,
+             row.failed  ? "FAIL"
+             : row.cases ? "ok"
+                         : "no case ran");
+  for (size_t i = 0; i < row.failures.size(); ++i)
+    fmt::print(out, "    {}\n    {}\n", row.failures[i], row.repeats[i]);
+  out.flush();
+}
+
+}  // namespace
+
+int VerifyVariants(const VerifyOptions& options, const Host& host) {
+  const std::vector<std::string_view> known = TargetNames();
+  if (!options.target.empty() &&
+      std::find(known.begin(), known.end(), options.target) == known.end())
+    return Complain(
+        NotFound(fmt::format("--target: this machine runs no '{}'; it runs {}",
+                             options.target, fmt::join(known, ", "))),
+        host);
+  if (!options.one_case.empty()) return VerifyCase(options, host);
+  const Result<std::vector<const Variant*>> chosen = Select(options.only);
+  if (!chosen.ok()) return Complain(chosen.status(), host);
+  std::vector<std::string> targets(known.begin(), known.end());
+  if (!options.target.empty()) targets = {options.target};
+  const Effort effort =
+      options.effort == "quick" ? Effort::kQuick : Effort::kFull;
+  const std::unique_ptr<Exec> exec =
+      MakeTbbExec(options.threads > 0 ? options.threads : UsableCores());
+  Progress progress(host.err, host.terminal);
+  for (const Variant* v : *chosen) progress.AddPhase(v->name, 1);
+  const auto stopped = [&] { return host.stop && host.stop->load(); };
+
+  fmt::print(host.out, "{:<20} {:<6} {:>6} {:>8} {:>6}\n", "variant", "target",
+             "cases", "worst", "kappa");
+  bool failed = false;
+  for (const Variant* v : *chosen) {
+    if (host.terminal) progress.Begin(v->name);
+    std::vector<Row> rows(targets.size());
+    int done = 0;
+    for (const Pass pass : kPasses)
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        progress.Update(done++ / 6.0, fmt::format("{} {} {}", v->name,
+                                                  NameOf(pass), NameOf(dtype)));
+        if (stopped() || !Offers(*v, pass, dtype)) continue;
+        const std::vector<VerifySummary> summaries =
+            Verify(*v, pass, dtype, effort, targets, *exec);
+        for (size_t i = 0; i < summaries.size(); ++i) {
+          const VerifySummary& s = summaries[i];
+          rows[i].cases += s.cases;
+          rows[i].failed += s.failed;
+          rows[i].worst = std::max(rows[i].worst, s.worst_ratio);
+          if (s.failed == 0) continue;
+          failed = true;
+          rows[i].failures.push_back(s.failure);
+          rows[i].repeats.push_back(RepeatCheck(s));
+        }
+      }
+    if (stopped()) {
+      progress.Finish();
+      fmt::print(host.err, "saccade: interrupted\n");
+      return kExitInterrupted;
+    }
+    progress.Clear();
+    for (size_t i = 0; i < targets.size(); ++i)
+      PrintRow(*v, targets[i], rows[i], host.out);
+  }
+  progress.Finish();
+  return failed ? kExitFailedCheck : kExitOk;
+}
+
+}  // namespace saccade::bench

@@ -1,0 +1,96 @@
+// The main job: verify, speed, memory, extrapolation and probes of variants,
+// recorded as they are measured, and the report made from the records.
+#ifndef SACCADE_BENCH_COMPARE_H_
+#define SACCADE_BENCH_COMPARE_H_
+
+#include <iosfwd>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/extrapolation.h"
+#include "bench/interrupt.h"
+#include "bench/speed.h"
+#include "bench/workload.h"
+
+namespace saccade::bench {
+
+/// Exit codes of the program.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitUsage = 2;  // also what cannot be read or written
+inline constexpr int kExitFailedCheck = 3;
+inline constexpr int kExitInterrupted = 130;
+
+/// Where a command runs: its streams and what it may touch of the process.
+struct Host {
+  std::ostream& out;                       // results
+  std::ostream& err;                       // messages
+  bool terminal = false;                   // whether err is one
+  std::string program = "/proc/self/exe";  // for child processes
+  StopFlag* stop = nullptr;
+  /// Ends the process when work goes on too long after an interrupt.
+  bool may_exit = false;
+};
+
+/// Cells to measure: all combinations.
+struct Grid {
+  std::vector<Pass> passes;
+  std::vector<int64_t> lengths, dims;
+  std::vector<DType> dtypes;
+  std::vector<Mask> masks;
+  std::vector<int> threads;
+  int64_t batch = 1, heads = 4, kv_heads = 0;
+
+  /// Groups of cells that differ in the spec only, short lengths first.
+  std::vector<std::vector<CellSpec>> Groups(
+      const std::vector<std::string>& specs) const;
+};
+
+/// The measures, in the order they are made.
+inline constexpr std::string_view kMeasures[] = {"verify", "speed", "memory",
+                                                 "extrapolation", "probes"};
+
+struct CompareOptions {
+  std::string profile;
+  std::vector<std::string> specs;
+  std::set<std::string, std::less<>> measures;
+  std::map<std::string, double, std::less<>> seconds;  // by measure
+  Grid speed, memory;
+  SpeedSettings timing;
+  double longest_child = 10;  // seconds for one cell of memory
+  LearnOptions learn;
+  std::string out;
+  std::string command;  // as typed, for the header
+  bool dry_run = false;
+};
+
+/// What the command line says in place of the profile. Empty: the profile's.
+struct CompareOverrides {
+  std::string profile = "quick";
+  std::string only, measures, lengths, dims, dtypes, threads, passes, masks;
+  std::string budget, out, command;
+  int64_t batch = 0, heads = 0, kv_heads = 0;
+  std::vector<std::string> corpus;
+  int64_t seed = 1;
+  bool dry_run = false;
+};
+
+/// Reads the profile and puts both together. kInvalid, kNotFound (with the
+/// nearest name) or kIo; the message names the option or the profile's key.
+Result<CompareOptions> MakeCompareOptions(const CompareOverrides& overrides);
+
+/// Spec strings of "softmax.*,linear.elu:eps=1,size=4+rope": globs over names
+/// stand for the variants they match with default knobs, specs for themselves.
+/// A comma before knob= continues the spec. kNotFound with the nearest names.
+Result<std::vector<std::string>> ExpandSpecs(std::string_view text);
+
+/// Measures, records, reports. Returns an exit code; says on host.err what went
+/// wrong and prints the verdict and the report's path on host.out.
+int Compare(const CompareOptions& options, const Host& host);
+
+}  // namespace saccade::bench
+
+#endif  // SACCADE_BENCH_COMPARE_H_

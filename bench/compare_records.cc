@@ -1,0 +1,192 @@
+#include "bench/compare_records.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <system_error>
+
+#include "bench/statistics.h"
+#include "simd/target.h"
+
+namespace saccade::bench {
+namespace {
+
+using record::Json;
+
+// A long run with its raw samples stays well below this.
+constexpr std::uintmax_t kRoom = std::uintmax_t{16} << 20;  // bytes
+
+std::string Repeat(std::string_view kind, const CellSpec& c) {
+  std::string command = fmt::format(
+      "saccade compare --measure {} --only '{}' -n {} -d {} --heads {}", kind,
+      c.spec, c.length, c.shape.dim, c.shape.heads);
+  if (c.shape.kv_heads > 0)
+    command += fmt::format(" --kv-heads {}", c.shape.kv_heads);
+  if (c.shape.batch > 1) command += fmt::format(" --batch {}", c.shape.batch);
+  return command + fmt::format(" --dtype {} --mask {} --pass {} -t {}",
+                               NameOf(c.dtype), NameOf(c.shape.mask),
+                               NameOf(c.pass), c.threads);
+}
+
+Json TraitsOf(const Traits& t) {
+  Json names = Json::array();
+  const auto add = [&names](bool has, const char* name) {
+    if (has) names.push_back(name);
+  };
+  add(t.causal, "causal");
+  add(t.bidirectional, "bidirectional");
+  add(t.cross, "cross");
+  add(t.grouped_heads, "grouped_heads");
+  add(t.window, "window");
+  add(t.bias, "bias");
+  add(t.rotary, "rotary");
+  add(t.lse, "lse");
+  add(t.bf16, "bf16");
+  add(t.backward, "backward");
+  add(t.extend, "extend");
+  return names;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RecordSink>> RecordSink::Create(
+    const std::string& out, const record::Json& header) {
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  if (error || !std::filesystem::is_directory(out, error))
+    return IoError(fmt::format("{}: cannot make this folder: {}", out,
+                               error ? error.message() : "a file is there"));
+  const std::filesystem::space_info space = std::filesystem::space(out, error);
+  if (!error && space.available < kRoom)
+    return Exhausted(fmt::format(
+        "{}: only {:.1f} MiB are free there; a run may need {} MiB", out,
+        static_cast<double>(space.available) * 0x1p-20, kRoom >> 20));
+  Result<record::RecordWriter> writer =
+      record::RecordWriter::Create(out + "/run.jsonl", header);
+  if (!writer.ok()) return writer.status();
+  return std::unique_ptr<RecordSink>(new RecordSink(std::move(*writer)));
+}
+
+Status RecordSink::Write(const Json& record) {
+  const std::lock_guard lock(mutex_);
+  if (finished_) return Invalid("the run has ended");
+  return writer_.Write(record);
+}
+
+Status RecordSink::Finish(std::string_view status, std::string_view reason,
+                          double seconds) {
+  const std::lock_guard lock(mutex_);
+  if (finished_) return {};
+  finished_ = true;
+  Json end = {{"kind", "end"}, {"seconds", seconds}};
+  if (status != "ok") end = WithStatus(std::move(end), status, reason);
+  const Status written = writer_.Write(end);
+  const Status closed = writer_.Close();
+  return written.ok() ? closed : written;
+}
+
+Json WithStatus(Json record, std::string_view status, std::string_view reason) {
+  record["status"] = status;
+  record["reason"] = reason;
+  return record;
+}
+
+Json CellRecord(std::string_view kind, const CellSpec& cell,
+                const PlannedCell* planned) {
+  const Shape& s = cell.shape;
+  Json r = {
+      {"kind", kind},
+      {"variant", cell.spec},
+      {"pass", NameOf(cell.pass)},
+      {"dtype", NameOf(cell.dtype)},
+      {"mask", NameOf(s.mask)},
+      {"batch", s.batch},
+      {"q_len", cell.pass == Pass::kDecode ? 1 : cell.length},
+      {"kv_len", cell.length},
+      {"threads", cell.threads},
+      {"target", ChosenTarget()},
+      {"setting",
+       fmt::format(
+           "width {}, {}heads {} x {}", s.heads * s.dim,
+           s.kv_heads > 0 ? fmt::format("key heads {}, ", s.kv_heads) : "",
+           s.heads, s.dim)},
+      {"repeat", Repeat(kind, cell)}};
+  if (planned) {
+    const Problem& p = planned->problem;
+    r["q_heads"] = p.q_heads;
+    r["kv_heads"] = p.kv_heads;
+    r["qk_dim"] = p.qk_dim;
+    r["v_dim"] = p.v_dim;
+  }
+  return r;
+}
+
+Json SpeedRecord(const SpeedResult& result) {
+  const PlannedCell& p = *result.planned;
+  Json r = CellRecord("speed", p.cell, &p);
+  r["flops"] = p.flops();
+  r["bytes"] = p.bytes();
+  if (result.status != "ok")
+    return WithStatus(std::move(r), result.status, result.reason);
+  const double median = Median(result.ns);
+  const MedianInterval interval = IntervalOfMedian(result.ns);
+  r["ns"] = result.ns;
+  r["median_ns"] = median;
+  r["low_ns"] = interval.low;
+  r["high_ns"] = interval.high;
+  if (result.fma_peak > 0)
+    r["peak_share"] = p.flops() / (median * 1e-9) / result.fma_peak;
+  if (result.stream_peak > 0)
+    r["bandwidth_share"] = p.bytes() / (median * 1e-9) / result.stream_peak;
+  return r;
+}
+
+Json VerifyRecord(const VerifySummary& s, double seconds) {
+  Json r = {{"kind", "verify"},       {"variant", s.variant},
+            {"pass", NameOf(s.pass)}, {"dtype", NameOf(s.dtype)},
+            {"target", s.target},     {"cases", s.cases},
+            {"failures", s.failed},   {"kappa", s.kappa},
+            {"worst", s.worst_ratio}, {"seconds", seconds}};
+  if (s.ok()) return r;
+  if (!s.repeat.empty()) r["repeat"] = RepeatCheck(s);
+  if (s.failed == 0)
+    return WithStatus(
+        std::move(r), "unsupported",
+        s.refusal.empty() ? "no case of it could be run" : s.refusal);
+  return WithStatus(std::move(r), "fail", s.failure);
+}
+
+std::string RepeatCheck(const VerifySummary& s) {
+  return fmt::format("saccade verify --target {} --case '{}'", s.target,
+                     s.repeat);
+}
+
+Json VariantRecord(const std::string& spec) {
+  Json r = {{"kind", "variant"}, {"variant", spec}};
+  const std::string name = spec.substr(0, spec.find_first_of(":+"));
+  int64_t order = 0;
+  for (const Variant* v : Variants()) {
+    if (v->name == name) {
+      r["title"] = v->title;
+      r["family"] = name.substr(0, name.find('.'));
+      r["order"] = order;
+      r["source"] = v->source;
+      r["baseline"] = order == 0;  // the list begins with it
+      r["traits"] = TraitsOf(v->traits);
+      r["kappa"] = v->kappa;
+    }
+    ++order;
+  }
+  return r;
+}
+
+Json PeakRecord(std::string_view peak, int threads,
+                std::span<const double> samples) {
+  return {{"kind", "peak"},
+          {"peak", peak},
+          {"threads", threads},
+          {"target", ChosenTarget()},
+          {peak == "fma" ? "gflops" : "gbps", Median(samples) * 1e-9}};
+}
+
+}  // namespace saccade::bench
