@@ -44,9 +44,11 @@ class Pass {
   std::span<const uint8_t> hits() const { return hits_; }    // [batch, len]
   double mean_loss() const;  // over scored targets; 0 when there are none
 
-  /// The stream x as unit u read it, [batch * len, width], and what the unit
-  /// added. Of a training pass.
-  Rows Stream(size_t unit) const { return kept_[unit].x; }
+  /// The stream x as a unit read it, [batch * len, width]; past the last unit,
+  /// as the logits read it. Of a training pass.
+  Rows Stream(size_t unit) const {
+    return unit < kept_.size() ? kept_[unit].x : last_x_;
+  }
 
  private:
   // What a unit computes on the way; shared by all units when not training.
