@@ -1,0 +1,88 @@
+#include "reports/chart.h"
+
+#include <cmath>
+
+namespace saccade::reports {
+namespace {
+
+const char* NameOf(Scale scale) {
+  switch (scale) {
+    case Scale::kLength:
+      return "length";
+    case Scale::kMultiple:
+      return "multiple";
+    case Scale::kTime:
+      return "time";
+    case Scale::kBytes:
+      return "bytes";
+    case Scale::kShare:
+      return "share";
+    case Scale::kBits:
+      return "bits";
+    case Scale::kNats:
+      return "nats";
+  }
+  return "";
+}
+
+bool Logarithmic(Scale scale) {
+  return scale == Scale::kLength || scale == Scale::kMultiple ||
+         scale == Scale::kTime || scale == Scale::kBytes;
+}
+
+bool Shows(const Axis& axis, double number) {
+  return std::isfinite(number) && (number > 0 || !Logarithmic(axis.scale));
+}
+
+Json ToJson(const Axis& axis) {
+  return {{"title", axis.title},
+          {"scale", NameOf(axis.scale)},
+          {"log", Logarithmic(axis.scale)}};
+}
+
+}  // namespace
+
+Json ToJson(const Chart& chart) {
+  Json json = {{"x", ToJson(chart.x)},
+               {"y", ToJson(chart.y)},
+               {"lines", chart.lines},
+               {"series", Json::array()},
+               {"guides", Json::array()}};
+  for (const Series& series : chart.series) {
+    Json points = Json::array();
+    for (const Point& point : series.points) {
+      if (!Shows(chart.x, point.x) || !Shows(chart.y, point.y)) continue;
+      Json numbers = {point.x, point.y};
+      if (Shows(chart.y, point.low) && Shows(chart.y, point.high)) {
+        numbers.push_back(point.low);
+        numbers.push_back(point.high);
+      }
+      points.push_back(std::move(numbers));
+    }
+    if (points.empty()) continue;
+    json["series"].push_back({{"name", series.name},
+                              {"layer", series.layer},
+                              {"note", series.note},
+                              {"colour", series.colour},
+                              {"shape", series.shape},
+                              {"style", series.style},
+                              {"points", std::move(points)}});
+  }
+  for (const Guide& guide : chart.guides) {
+    const Axis& axis = guide.vertical ? chart.x : chart.y;
+    if (!Shows(axis, guide.at)) continue;
+    json["guides"].push_back(
+        {{"vertical", guide.vertical}, {"at", guide.at}, {"text", guide.text}});
+  }
+  return json;
+}
+
+Series SeriesOf(const Entry& entry) {
+  Series series;
+  series.name = entry.spec;
+  series.colour = entry.colour;
+  series.shape = entry.shape;
+  return series;
+}
+
+}  // namespace saccade::reports

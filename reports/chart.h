@@ -1,0 +1,66 @@
+// What a figure draws, for templates/report.js.
+#ifndef SACCADE_REPORTS_CHART_H_
+#define SACCADE_REPORTS_CHART_H_
+
+#include <string>
+#include <vector>
+
+#include "reports/model.h"
+#include "reports/page.h"
+
+namespace saccade::reports {
+
+/// How an axis shows its numbers; report.js knows the same names.
+enum class Scale : uint8_t {
+  kLength,    // tokens, logarithmic, marked where there are points
+  kMultiple,  // of the training length, likewise
+  kTime,      // nanoseconds, logarithmic
+  kBytes,     // logarithmic
+  kShare,     // 0 .. 1
+  kBits,      // bits a byte
+  kNats,      // nats a token
+};
+
+struct Axis {
+  std::string title;
+  Scale scale;
+};
+
+struct Point {
+  double x, y;
+  double low = kNaN, high = kNaN;
+};
+
+struct Series {
+  std::string name;   // in the legend; series of one name switch together
+  std::string layer;  // a second switch: plain, window; may be empty
+  std::string note;   // beside the name in the legend
+  int colour = 0, shape = 0;
+  int style = 0;  // of the line: 0 whole, others dashed
+  std::vector<Point> points;
+};
+
+/// A dashed line at a value.
+struct Guide {
+  bool vertical = false;
+  double at = 0;
+  std::string text;
+};
+
+struct Chart {
+  Axis x, y;
+  bool lines = true;
+  std::vector<Series> series = {};
+  std::vector<Guide> guides = {};
+};
+
+/// Series without points are left out, and so are numbers that are not known
+/// or that a logarithmic axis cannot show.
+Json ToJson(const Chart& chart);
+
+/// An empty series that looks like its entry does everywhere.
+Series SeriesOf(const Entry& entry);
+
+}  // namespace saccade::reports
+
+#endif  // SACCADE_REPORTS_CHART_H_

@@ -1,0 +1,201 @@
+// What a report says before it shows anything.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "reports/text.h"
+#include "reports/verdict.h"
+
+namespace saccade::reports {
+namespace {
+
+using Names = std::vector<std::string>;
+
+const std::string& SpecOf(const Model& model, int entry) {
+  return model.at(entry).spec;
+}
+
+bool Timed(const VerdictRow& row) {
+  return row.time != nullptr && row.time->outcome.ok();
+}
+
+std::string Fastest(const Model& model, const Verdict& verdict) {
+  const VerdictRow* best = nullptr;
+  for (const VerdictRow& row : verdict.rows) {
+    if (Timed(row) &&
+        (best == nullptr || row.time->ns.value < best->time->ns.value)) {
+      best = &row;
+    }
+  }
+  if (best == nullptr) return "";
+  Names ties;
+  for (const VerdictRow& row : verdict.rows) {
+    if (&row != best && row.fastest) ties.push_back(SpecOf(model, row.timed));
+  }
+  std::string text = fmt::format(
+      "Fastest forward pass at n = {}: {}, {}", FormatLength(verdict.length),
+      SpecOf(model, best->timed), FormatTime(best->time->ns.value));
+  if (best->timed != verdict.baseline && !std::isnan(best->speedup)) {
+    text += fmt::format(", {} the speed of {}", FormatRatio(best->speedup),
+                        SpecOf(model, verdict.baseline));
+  }
+  if (!ties.empty()) text += "; a tie with " + JoinNames(ties);
+  return text + ".";
+}
+
+std::string Growth(const Model& model, const Verdict& verdict) {
+  Names linear, between, square;
+  for (const VerdictRow& row : verdict.rows) {
+    if (!row.growth.known()) continue;
+    const double exponent = row.growth.exponent;
+    (exponent < 1.25   ? linear
+     : exponent < 1.75 ? between
+                       : square)
+        .push_back(
+            fmt::format("{} ({:.2f})", SpecOf(model, row.timed), exponent));
+  }
+  std::string text;
+  const auto add = [&](const Names& names, std::string_view how) {
+    if (names.empty()) return;
+    text += fmt::format("{}{} for {}", text.empty() ? "" : "; ", how,
+                        JoinNames(names));
+  };
+  add(linear, "about linearly");
+  add(between, "between linearly and quadratically");
+  add(square, "about quadratically");
+  return text.empty() ? "" : "Time grows " + text + ".";
+}
+
+std::string Text(const Model& model, const Verdict& verdict) {
+  const VerdictRow* best = nullptr;
+  Names broken;
+  for (const VerdictRow& row : verdict.rows) {
+    if (row.near.known() && row.far.known() &&
+        row.far.value - row.near.value >= 0.5) {
+      broken.push_back(SpecOf(model, row.trained));
+    }
+    if (BestFar(row).known() &&
+        (best == nullptr || BestFar(row).value < BestFar(*best).value)) {
+      best = &row;
+    }
+  }
+  if (best == nullptr) return "";
+  Names ties;
+  for (const VerdictRow& row : verdict.rows) {
+    if (&row != best && row.best_text)
+      ties.push_back(SpecOf(model, row.trained));
+  }
+  const bool window =
+      !best->far.known() || BestFar(*best).value < best->far.value;
+  std::string text = fmt::format(
+      "Best on text at {} times the training length: {}{}, {:.2f} bits a byte",
+      verdict.far_multiple, SpecOf(model, best->trained),
+      window ? " under a test window" : "", BestFar(*best).value);
+  if (!ties.empty()) text += "; a tie with " + JoinNames(ties);
+  if (!broken.empty()) {
+    text += fmt::format(". Half a bit worse or more there, left alone: {}",
+                        JoinNames(broken));
+  }
+  return text + ".";
+}
+
+std::string Recall(const Model& model, const Verdict& verdict) {
+  Names able, unable;
+  for (const VerdictRow& row : verdict.rows) {
+    if (!row.recall.known()) continue;
+    const std::string name = fmt::format(
+        "{} ({:.2f})", SpecOf(model, row.trained), row.recall.value);
+    if (row.recall.value >= 0.9) able.push_back(name);
+    if (row.recall.value < 0.3) unable.push_back(name);
+  }
+  if (able.empty() && unable.empty()) return "";
+  std::string text = fmt::format(
+      "Recall of what stood far back ({}, {} tokens): ", verdict.probe,
+      FormatLength(verdict.probe_length));
+  if (!able.empty()) text += "kept by " + JoinNames(able);
+  if (!able.empty() && !unable.empty()) text += "; ";
+  if (!unable.empty()) text += "lost by " + JoinNames(unable);
+  return text + ".";
+}
+
+std::string Memory(const Model& model) {
+  if (model.setting() == nullptr) return "";
+  const auto passes = model.setting()->weights.find("forward");
+  if (passes == model.setting()->weights.end()) return "";
+  Names growing;
+  int steady = 0;
+  for (const auto& [entry, lengths] : passes->second) {
+    const Weight *first = nullptr, *last = nullptr;
+    for (const auto& [length, weight] : lengths) {
+      if (!weight.outcome.ok()) continue;
+      if (first == nullptr) first = &weight;
+      last = &weight;
+    }
+    if (first == last) continue;
+    // Doubling once over the whole range is still no growth to speak of.
+    if (last->working() > 2 * std::max(first->working(), 65536.0)) {
+      growing.push_back(SpecOf(model, entry));
+    } else {
+      ++steady;
+    }
+  }
+  if (growing.empty() && steady == 0) return "";
+  if (growing.empty()) {
+    return "Beyond inputs and outputs, no variant's forward memory grows with "
+           "length.";
+  }
+  return fmt::format(
+      "Beyond inputs and outputs, forward memory grows with length for {}, and "
+      "not for {}.",
+      JoinNames(growing),
+      steady == 0 ? "any other" : fmt::format("the other {}", steady));
+}
+
+std::string Checks(const Model& model, const Verdict& verdict) {
+  Names wrong;
+  size_t checked = 0;
+  for (const VerdictRow& row : verdict.rows) {
+    checked += row.checked;
+    if (row.check.kind == Outcome::Kind::kFail) {
+      wrong.push_back(SpecOf(model, row.entry()));
+    }
+  }
+  if (!wrong.empty()) {
+    return fmt::format(
+        "Not correct here: {}. Cells that failed their check show FAIL and no "
+        "figure.",
+        JoinNames(wrong));
+  }
+  if (checked == 0) return "";
+  return fmt::format(
+      "Correct: all {} rows that were checked agree with their "
+      "float64 oracles.",
+      checked);
+}
+
+std::string Claims(const Model& model) {
+  int pass = 0, fail = 0, rest = 0;
+  for (const Claim& claim : model.claims) {
+    ++(claim.verdict == "pass" ? pass : claim.verdict == "fail" ? fail : rest);
+  }
+  if (pass + fail + rest == 0) return "";
+  return fmt::format(
+      "Of {} assertions from theory and the literature {} hold here, {} do "
+      "not, "
+      "{} were not run.",
+      pass + fail + rest, pass, fail, rest);
+}
+
+}  // namespace
+
+std::vector<std::string> MakeFindings(const Model& model,
+                                      const Verdict& verdict) {
+  std::vector<std::string> findings = {
+      Checks(model, verdict), Fastest(model, verdict), Growth(model, verdict),
+      Memory(model),          Text(model, verdict),    Recall(model, verdict),
+      Claims(model)};
+  std::erase(findings, "");
+  return findings;
+}
+
+}  // namespace saccade::reports

@@ -1,0 +1,428 @@
+#include "reports/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "reports/roster.h"
+#include "reports/text.h"
+
+namespace saccade::reports {
+namespace {
+
+using record::Record;
+using record::Run;
+
+Outcome OutcomeOf(const Record& record) {
+  Outcome outcome;
+  const std::string status = record.status();
+  if (status == "fail") outcome.kind = Outcome::Kind::kFail;
+  if (status == "unsupported") outcome.kind = Outcome::Kind::kUnsupported;
+  if (status == "skipped" || status == "interrupted") {
+    outcome.kind = Outcome::Kind::kSkipped;
+  }
+  outcome.reason = Clean(record.Text("reason"), 400);
+  outcome.repeat = Clean(record.Text("repeat"), 400);
+  return outcome;
+}
+
+class Builder {
+ public:
+  explicit Builder(Model& model) : model_(model) {
+    for (size_t i = 0; i < model.entries.size(); ++i) {
+      const Entry& entry = model.entries[i];
+      places_[{entry.spec, entry.peer}] = static_cast<int>(i);
+    }
+  }
+
+  void Take(const Record& record) {
+    const std::string kind = record.kind();
+    if (kind == "speed" || kind == "peer") TakeTime(record);
+    if (kind == "memory") TakeMemory(record);
+    if (kind == "extrapolation") {
+      TakeCurve(record, "protocol", "bits_per_byte", model_.texts,
+                model_.protocols);
+    }
+    if (kind == "probe") {
+      TakeCurve(record, "probe", "accuracy", model_.probes, model_.probe_names);
+    }
+    if (kind == "train") TakeTraining(record);
+    if (kind == "anchor") TakeAnchor(record);
+    if (kind == "claim") TakeClaim(record);
+    if (kind == "peak") TakePeak(record);
+    if (kind == "noise") Note(Clean(record.Text("reason"), 400));
+  }
+
+  void TakeCheck(const Record& record) {
+    Check check;
+    check.outcome = OutcomeOf(record);
+    check.cases = record.Count("cases");
+    check.failures = record.Count("failures");
+    check.kappa = record.Number("kappa");
+    check.worst = record.Number("worst");
+    if (check.outcome.ok() && check.failures > 0) {
+      check.outcome.kind = Outcome::Kind::kFail;
+    }
+    if (check.outcome.kind == Outcome::Kind::kFail && check.cases > 0) {
+      check.outcome.reason = fmt::format(
+          "{} of {} cases beyond the error budget{}{}", check.failures,
+          check.cases, check.outcome.reason.empty() ? "" : ": ",
+          check.outcome.reason);
+    }
+    const CheckKey key = {EntryOf(record), Get(record, "pass"),
+                          Get(record, "dtype")};
+    model_.checks[key][Get(record, "target")] = check;
+  }
+
+  void Finish() {
+    std::stable_sort(
+        model_.settings.begin(), model_.settings.end(),
+        [](const Setting& a, const Setting& b) { return Cells(a) > Cells(b); });
+    std::stable_sort(
+        model_.claims.begin(), model_.claims.end(),
+        [](const Claim& a, const Claim& b) { return a.number < b.number; });
+    // The headline protocol: one fixed set of bytes at every length.
+    const auto headline = std::find(model_.protocols.begin(),
+                                    model_.protocols.end(), "same-target");
+    if (headline != model_.protocols.end()) {
+      std::rotate(model_.protocols.begin(), headline, headline + 1);
+    }
+    for (auto* curves : {&model_.texts, &model_.probes}) {
+      for (auto& [key, curve] : *curves) {
+        Average(curve);
+        DistrustCurve(key.entry, curve);
+      }
+    }
+    ListGaps();
+  }
+
+  void Note(const std::string& note) {
+    if (note.empty()) return;
+    auto& notes = model_.notes;
+    if (std::find(notes.begin(), notes.end(), note) == notes.end()) {
+      notes.push_back(note);
+    }
+  }
+
+ private:
+  int EntryOf(const Record& record) const {
+    const bool peer = record.kind() == "peer";
+    return places_.at({Get(record, peer ? "peer" : "variant"), peer});
+  }
+
+  static size_t Cells(const Setting& setting) {
+    size_t cells = 0;
+    for (const auto& [pass, entries] : setting.times) {
+      for (const auto& [entry, lengths] : entries) cells += lengths.size();
+    }
+    return cells;
+  }
+
+  static std::string SettingName(const Record& record) {
+    std::string name = Get(record, "setting");
+    if (!name.empty()) return name;
+    const auto add = [&](const std::string& part) {
+      if (!part.empty()) name += (name.empty() ? "" : ", ") + part;
+    };
+    const auto count = [&](std::string_view field, std::string_view format) {
+      if (record.Has(field)) {
+        add(fmt::format(fmt::runtime(format), record.Count(field)));
+      }
+    };
+    add(Get(record, "mask"));
+    add(Get(record, "dtype"));
+    count("batch", "batch {}");
+    count("q_heads", "{} heads");
+    if (record.Count("kv_heads") != record.Count("q_heads")) {
+      count("kv_heads", "{} key heads");
+    }
+    count("qk_dim", "width {}");
+    if (record.Count("v_dim") != record.Count("qk_dim")) {
+      count("v_dim", "value width {}");
+    }
+    count("threads", "{} threads");
+    add(Get(record, "target"));
+    return name.empty() ? "one setting" : name;
+  }
+
+  Setting& SettingOf(const Record& record) {
+    const std::string name = SettingName(record);
+    for (Setting& setting : model_.settings) {
+      if (setting.name == name) return setting;
+    }
+    model_.settings.emplace_back();
+    model_.settings.back().name = name;
+    return model_.settings.back();
+  }
+
+  void TakeTime(const Record& record) {
+    const int entry = EntryOf(record);
+    Timing timing;
+    timing.outcome = OutcomeOf(record);
+    if (timing.outcome.ok()) {
+      timing.ns = Median(record.Numbers("ns"));
+      const double median = record.Number("median_ns");
+      if (!std::isnan(median)) timing.ns.value = median;
+      if (record.Has("low_ns") && record.Has("high_ns")) {
+        timing.ns.low = record.Number("low_ns");
+        timing.ns.high = record.Number("high_ns");
+      }
+      timing.flops = record.Number("flops");
+      timing.bytes = record.Number("bytes");
+      timing.peak_share = record.Number("peak_share");
+      timing.bandwidth_share = record.Number("bandwidth_share");
+      if (!model_.at(entry).peer) {
+        Distrust(record, entry, timing.outcome);
+      }
+    }
+    SettingOf(record)
+        .times[Get(record, "pass")][entry][record.Count("kv_len")] = timing;
+  }
+
+  void TakeMemory(const Record& record) {
+    Weight weight;
+    weight.outcome = OutcomeOf(record);
+    weight.scratch = record.Number("scratch_bytes");
+    weight.saved = record.Number("saved_bytes");
+    weight.state = record.Number("state_bytes");
+    weight.io = record.Number("io_bytes");
+    weight.growth = record.Number("rss_growth_bytes");
+    SettingOf(record)
+        .weights[Get(record, "pass")][EntryOf(record)][record.Count("kv_len")] =
+        weight;
+  }
+
+  void TakeCurve(const Record& record, std::string_view what,
+                 std::string_view value, std::map<CurveKey, Curve>& curves,
+                 std::vector<std::string>& names) {
+    std::string name = Get(record, what);
+    if (record.Text("metric") == "answer") name += ", whole answers";
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      names.push_back(name);
+    }
+    Curve& curve = curves[{name, EntryOf(record), Get(record, "switch")}];
+    const Outcome outcome = OutcomeOf(record);
+    if (!outcome.ok()) {
+      if (curve.seeds.empty()) curve.outcome = outcome;
+      return;
+    }
+    curve.outcome = {};
+    curve.train_len = record.Count("train_len");
+    curve.chance = record.Number("chance");
+    const int64_t x =
+        record.Count(record.Has("bucket") ? "bucket" : "eval_len");
+    curve.seeds[x][record.Count("seed")] = {
+        record.Number(value), record.Number("low"), record.Number("high"), 1};
+  }
+
+  static void Average(Curve& curve) {
+    for (const auto& [x, seeds] : curve.seeds) {
+      std::vector<Estimate> readings;
+      for (const auto& [seed, reading] : seeds) readings.push_back(reading);
+      curve.points[x] = MeanOverSeeds(readings);
+    }
+  }
+
+  void TakeTraining(const Record& record) {
+    Training training;
+    training.entry = EntryOf(record);
+    training.task = Get(record, "task");
+    training.model = Get(record, "model");
+    training.seed = record.Count("seed");
+    if (!record.ok()) {
+      model_.gaps.push_back({training.entry,
+                             fmt::format("training on {}", training.task),
+                             OutcomeOf(record)});
+      return;
+    }
+    training.params = record.Count("params");
+    training.steps = record.Count("steps");
+    training.tokens = record.Count("tokens");
+    training.train_len = record.Count("train_len");
+    training.seconds = record.Number("seconds");
+    training.gflops = record.Number("gflops");
+    training.final_loss = record.Number("final_loss");
+    training.loss = record.Numbers("loss");
+    for (Training& other : model_.trainings) {
+      if (other.entry == training.entry && other.task == training.task &&
+          other.seed == training.seed) {
+        other = std::move(training);
+        return;
+      }
+    }
+    model_.trainings.push_back(std::move(training));
+  }
+
+  void TakeAnchor(const Record& record) {
+    if (!record.ok()) return;
+    const std::string name = Get(record, "anchor");
+    const double bits = record.Number("bits_per_byte");
+    for (auto& [other, value] : model_.anchors) {
+      if (other != name) continue;
+      value = bits;
+      return;
+    }
+    model_.anchors.emplace_back(name, bits);
+  }
+
+  void TakeClaim(const Record& record) {
+    Claim claim = {record.Count("number"),
+                   Clean(record.Text("claim"), 600),
+                   Clean(record.Text("expected"), 600),
+                   Clean(record.Text("measured"), 600),
+                   Get(record, "verdict"),
+                   Get(record, "variant")};
+    for (Claim& other : model_.claims) {
+      if (other.claim != claim.claim || other.variant != claim.variant) {
+        continue;
+      }
+      other = std::move(claim);
+      return;
+    }
+    model_.claims.push_back(std::move(claim));
+  }
+
+  void TakePeak(const Record& record) {
+    if (!record.ok()) return;
+    Peak peak = {Get(record, "peak"), Get(record, "target"),
+                 record.Count("threads"), record.Number("gflops"),
+                 record.Number("gbps")};
+    for (Peak& other : model_.peaks) {
+      if (other.name == peak.name && other.target == peak.target &&
+          other.threads == peak.threads) {
+        other = std::move(peak);
+        return;
+      }
+    }
+    model_.peaks.push_back(std::move(peak));
+  }
+
+  // Checks are taken before all else, so that a cell can be refused when it
+  // is taken. A check that names no storage or target speaks for all.
+  void Distrust(const Record& cell, int entry, Outcome& outcome) const {
+    const std::string pass = Get(cell, "pass");
+    const std::string dtype = Get(cell, "dtype");
+    const std::string target = Get(cell, "target");
+    for (const auto& [key, targets] : model_.checks) {
+      if (key.pass != pass || !SameName(key.entry, entry)) continue;
+      if (!key.dtype.empty() && !dtype.empty() && key.dtype != dtype) continue;
+      for (const auto& [name, check] : targets) {
+        if (!name.empty() && !target.empty() && name != target) continue;
+        if (check.outcome.kind == Outcome::Kind::kFail) {
+          outcome = check.outcome;
+        }
+      }
+    }
+  }
+
+  bool SameName(int a, int b) const {
+    return model_.at(a).name == model_.at(b).name;
+  }
+
+  // What was learned through a pass that fails its check means nothing.
+  void DistrustCurve(int entry, Curve& curve) const {
+    for (const auto& [key, targets] : model_.checks) {
+      if (key.pass == "decode" || !SameName(key.entry, entry)) continue;
+      for (const auto& [name, check] : targets) {
+        if (check.outcome.kind == Outcome::Kind::kFail) {
+          curve.outcome = check.outcome;
+        }
+      }
+    }
+  }
+
+  // Cells of one pass that are missing for one reason make one line.
+  template <class Cell>
+  void ListGaps(const std::string& what, const std::string& setting,
+                const ByEntry<Cell>& cells) {
+    for (const auto& [entry, lengths] : cells) {
+      std::map<std::string, std::pair<Outcome, std::string>> reasons;
+      for (const auto& [length, cell] : lengths) {
+        if (cell.outcome.ok()) continue;
+        auto& [outcome, list] = reasons[cell.outcome.reason];
+        outcome = cell.outcome;
+        list += (list.empty() ? "" : ", ") + FormatLength(length);
+      }
+      for (const auto& [reason, gap] : reasons) {
+        model_.gaps.push_back(
+            {entry, fmt::format("{}, n = {}{}", what, gap.second, setting),
+             gap.first});
+      }
+    }
+  }
+
+  void ListGaps() {
+    for (const Setting& setting : model_.settings) {
+      const std::string where =
+          model_.settings.size() > 1 ? " (" + setting.name + ")" : "";
+      for (const auto& [pass, cells] : setting.times) {
+        ListGaps("time, " + pass, where, cells);
+      }
+      for (const auto& [pass, cells] : setting.weights) {
+        ListGaps("memory, " + pass, where, cells);
+      }
+    }
+    for (const auto* curves : {&model_.texts, &model_.probes}) {
+      for (const auto& [key, curve] : *curves) {
+        if (curve.outcome.ok()) continue;
+        model_.gaps.push_back(
+            {key.entry, key.what + ", " + key.change, curve.outcome});
+      }
+    }
+    std::stable_sort(
+        model_.gaps.begin(), model_.gaps.end(),
+        [](const Gap& a, const Gap& b) { return a.entry < b.entry; });
+  }
+
+  Model& model_;
+  std::map<std::pair<std::string, bool>, int> places_;  // of entries
+};
+
+// Whether the run says that it ended, and how.
+void TakeEnd(const Run& run, Model& model) {
+  const Record* end = nullptr;
+  for (const Record& record : run.records) {
+    if (record.kind() == "end") end = &record;
+  }
+  if (end != nullptr && end->ok()) return;
+  model.finished = false;
+  model.end_reason = end == nullptr ? "it was killed, or is still going on"
+                                    : Clean(end->Text("reason"), 400);
+}
+
+// Warnings name the file only: a report does not depend on where it was made.
+std::string WithoutFolder(const std::string& warning, const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos || !warning.starts_with(path)) return warning;
+  return warning.substr(slash + 1);
+}
+
+}  // namespace
+
+Model MakeModel(const std::vector<Run>& runs) {
+  Model model;
+  Roster roster;
+  for (const Run& run : runs) {
+    for (const Record& record : run.records) roster.Take(record);
+  }
+  model.entries = roster.Finish();
+  Builder builder(model);
+  for (const Run& run : runs) {
+    model.headers.push_back(run.header);
+    builder.Note(Clean(run.header.Text("note"), 400));
+    for (const std::string& warning : run.warnings) {
+      model.warnings.push_back(Clean(WithoutFolder(warning, run.path), 400));
+    }
+    TakeEnd(run, model);
+    for (const Record& record : run.records) {
+      if (record.kind() == "verify") builder.TakeCheck(record);
+    }
+  }
+  for (const Run& run : runs) {
+    for (const Record& record : run.records) builder.Take(record);
+  }
+  builder.Finish();
+  return model;
+}
+
+}  // namespace saccade::reports

@@ -1,0 +1,281 @@
+// What was learned: text beyond the training length, probes, training itself.
+#include <fmt/format.h>
+
+#include <set>
+
+#include "reports/chart.h"
+#include "reports/sections.h"
+#include "reports/text.h"
+
+namespace saccade::reports {
+namespace {
+
+// What a protocol does, in a sentence; empty when it is not known here.
+std::string Explain(const std::string& protocol) {
+  if (protocol == "same-target") {
+    return "One fixed set of bytes, scored with ever longer contexts before "
+           "it.";
+  }
+  if (protocol == "nonoverlap") {
+    return "All bytes of separate segments of each length, their starts "
+           "included.";
+  }
+  if (protocol == "tail") {
+    return "The last training length of each segment only.";
+  }
+  if (protocol == "sliding") {
+    return "A view that moves by a quarter of the training length.";
+  }
+  if (protocol == "position") return "Loss by position in a long segment.";
+  return "";
+}
+
+// How many seeds stand behind a figure's points, at least and at most.
+std::string SeedsOf(const std::map<CurveKey, Curve>& curves,
+                    const std::string& what) {
+  int least = 0, most = 0;
+  for (const auto& [key, curve] : curves) {
+    if (key.what != what) continue;
+    for (const auto& [x, point] : curve.points) {
+      least = least == 0 ? point.count : std::min(least, point.count);
+      most = std::max(most, point.count);
+    }
+  }
+  if (most == 0) return "";
+  if (most == 1) return "One seed; bands are 95 % intervals within the run.";
+  return fmt::format("{} seeds; bands are Student's 95 % interval.",
+                     least == most ? fmt::format("{}", most)
+                                   : fmt::format("{} to {}", least, most));
+}
+
+std::string Show(const Estimate& estimate, int digits) {
+  std::string text = FormatFixed(estimate.value, digits);
+  if (estimate.bounded()) {
+    text += fmt::format(
+        " ±{}", FormatFixed((estimate.high - estimate.low) / 2, digits));
+  }
+  return text;
+}
+
+// Tokens read, as multiples of the training length where that is even.
+bool Multiples(const std::string& what, const Curve& curve) {
+  return what != "position" && curve.train_len > 0;
+}
+
+struct Reading {
+  std::string what;
+  Scale x, y;
+  std::string x_title, y_title;
+  int digits;
+};
+
+double PlaceOf(const Reading& reading, const Curve& curve, int64_t x) {
+  const auto tokens = static_cast<double>(x);
+  return reading.x == Scale::kMultiple
+             ? tokens / static_cast<double>(curve.train_len)
+             : tokens;
+}
+
+std::string HeadOf(const Reading& reading, double x) {
+  return reading.x == Scale::kMultiple
+             ? FormatNumber(x).substr(0, FormatNumber(x).find(".00")) + "×"
+             : FormatLength(static_cast<int64_t>(x));
+}
+
+Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
+                   const Reading& reading, const std::string& id) {
+  Chart chart = {{reading.x_title, reading.x}, {reading.y_title, reading.y}};
+  Figure figure;
+  std::set<double> all;
+  for (const auto& [key, curve] : curves) {
+    if (key.what != reading.what) continue;
+    for (const auto& [x, point] : curve.points) {
+      all.insert(PlaceOf(reading, curve, x));
+    }
+  }
+  figure.table.columns = {{"variant", false}, {"at test time", false}};
+  for (const double x : all)
+    figure.table.columns.push_back({HeadOf(reading, x)});
+  std::set<std::string> changes;
+  for (const auto& [key, curve] : curves) {
+    if (key.what != reading.what) continue;
+    const Entry& entry = model.at(key.entry);
+    Series series = SeriesOf(entry);
+    series.layer = key.change;
+    series.style = key.change == kPlain ? 0 : key.change == kWindow ? 1 : 2;
+    std::map<double, Estimate> points;
+    if (curve.outcome.ok()) {
+      for (const auto& [x, point] : curve.points) {
+        points[PlaceOf(reading, curve, x)] = point;
+      }
+    }
+    std::vector<Cell> row = {EntryCell(entry), {key.change}};
+    for (const double x : all) {
+      const auto point = points.find(x);
+      if (point == points.end()) {
+        row.push_back(GapCell(curve.outcome));
+        continue;
+      }
+      const Estimate& estimate = point->second;
+      row.push_back({Show(estimate, reading.digits)});
+      series.points.push_back({x, estimate.value, estimate.low, estimate.high});
+    }
+    figure.table.rows.push_back(std::move(row));
+    chart.series.push_back(std::move(series));
+    if (!std::isnan(curve.chance)) {
+      chart.guides = {{false, curve.chance, "guessing"}};
+    }
+  }
+  if (reading.y == Scale::kBits) {
+    for (const auto& [name, bits] : model.anchors) {
+      chart.guides.push_back({false, bits, name});
+    }
+  }
+  figure.id = id;
+  figure.chart = ToJson(chart);
+  return figure;
+}
+
+Table AnchorTable(const Model& model) {
+  Table table;
+  table.caption = "What a figure means: the same text under known models";
+  table.columns = {{"model", false}, {"bits/byte"}};
+  for (const auto& [name, bits] : model.anchors) {
+    table.rows.push_back({{name}, {FormatFixed(bits, 2)}});
+  }
+  return table;
+}
+
+// Falling loss against the share of the training that is done.
+Figure LossFigure(const Model& model) {
+  Chart chart = {{"share of the steps", Scale::kShare},
+                 {"training loss", Scale::kNats}};
+  for (const Training& training : model.trainings) {
+    Series series = SeriesOf(model.at(training.entry));
+    series.layer = training.task;
+    series.style = training.task == model.trainings.front().task ? 0 : 1;
+    const auto count = static_cast<double>(training.loss.size());
+    for (size_t i = 0; i < training.loss.size(); ++i) {
+      series.points.push_back(
+          {static_cast<double>(i + 1) / count, training.loss[i]});
+    }
+    chart.series.push_back(std::move(series));
+  }
+  Figure figure;
+  figure.id = "loss";
+  figure.title = "Loss while training";
+  figure.caption =
+      "Nats a token, averaged between marks. The same seed gives every variant "
+      "the same data in the same order.";
+  figure.chart = ToJson(chart);
+  return figure;
+}
+
+Table TrainingTable(const Model& model) {
+  Table table;
+  table.caption = "Models trained";
+  table.columns = {{"variant", false}, {"task", false}, {"model", false},
+                   {"seed"},           {"parameters"},  {"steps"},
+                   {"tokens"},         {"L"},           {"final loss"},
+                   {"seconds"},        {"GFLOP/s"}};
+  for (const Training& training : model.trainings) {
+    table.rows.push_back({EntryCell(model.at(training.entry)),
+                          {training.task},
+                          {training.model},
+                          {fmt::format("{}", training.seed)},
+                          {fmt::format("{}", training.params)},
+                          {fmt::format("{}", training.steps)},
+                          {fmt::format("{}", training.tokens)},
+                          {fmt::format("{}", training.train_len)},
+                          {FormatFixed(training.final_loss, 3)},
+                          {FormatNumber(training.seconds)},
+                          {FormatNumber(training.gflops)}});
+  }
+  return table;
+}
+
+}  // namespace
+
+Section TextSection(const Model& model) {
+  Section section;
+  section.id = "text";
+  section.title = "Text beyond the training length";
+  section.lead =
+      "A tiny byte-level model is trained short and read long. Level or "
+      "falling "
+      "is good; rising means that the method does not stand lengths it has not "
+      "seen. Dashed: the same model, its view cut to a window of the training "
+      "length.";
+  for (const std::string& protocol : model.protocols) {
+    bool multiples = false;
+    for (const auto& [key, curve] : model.texts) {
+      multiples |= key.what == protocol && Multiples(protocol, curve);
+    }
+    const Reading reading = {protocol,
+                             multiples ? Scale::kMultiple : Scale::kLength,
+                             Scale::kBits,
+                             multiples
+                                 ? "context, multiples of the training length"
+                                 : "position, tokens",
+                             "bits a byte",
+                             3};
+    Figure figure = CurveFigure(model, model.texts, reading,
+                                IdOf("text", section.figures.size()));
+    figure.title = fmt::format("Protocol {}", protocol);
+    figure.table.caption = figure.title + ", bits a byte";
+    figure.caption =
+        fmt::format("{} {} Grey lines: known models of the same text.",
+                    Explain(protocol), SeedsOf(model.texts, protocol));
+    section.figures.push_back(std::move(figure));
+  }
+  if (!model.anchors.empty()) section.tables.push_back(AnchorTable(model));
+  return section;
+}
+
+Section ProbeSection(const Model& model) {
+  Section section;
+  section.id = "probes";
+  section.title = "Probes: recall at a distance";
+  section.lead =
+      "Level text is cheap for whoever forgets. A probe asks for what stood "
+      "far "
+      "back, so it punishes what a window hides.";
+  for (const std::string& probe : model.probe_names) {
+    int64_t train_len = 0;
+    for (const auto& [key, curve] : model.probes) {
+      if (key.what == probe) train_len = std::max(train_len, curve.train_len);
+    }
+    const Reading reading = {probe,           Scale::kLength,
+                             Scale::kShare,   "length, tokens",
+                             "right answers", 3};
+    Figure figure = CurveFigure(model, model.probes, reading,
+                                IdOf("probe", section.figures.size()));
+    figure.title = fmt::format("Probe {}", probe);
+    figure.table.caption = figure.title + ", share of right answers";
+    figure.caption = fmt::format("Trained at {} tokens. {}", train_len,
+                                 SeedsOf(model.probes, probe));
+    section.figures.push_back(std::move(figure));
+  }
+  return section;
+}
+
+Section TrainingSection(const Model& model) {
+  Section section;
+  section.id = "training";
+  section.title = "Training";
+  section.lead =
+      "What stands behind the curves above: models of nearly the same size, "
+      "the "
+      "same data, the same number of steps.";
+  if (model.trainings.empty()) return {};
+  Figure figure = LossFigure(model);
+  if (figure.chart["series"].empty()) {
+    section.tables.push_back(TrainingTable(model));
+  } else {
+    figure.table = TrainingTable(model);
+    section.figures.push_back(std::move(figure));
+  }
+  return section;
+}
+
+}  // namespace saccade::reports

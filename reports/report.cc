@@ -1,0 +1,158 @@
+#include "reports/report.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "reports/render.h"
+#include "reports/roster.h"
+#include "reports/sections.h"
+#include "reports/text.h"
+
+namespace saccade::reports {
+namespace {
+
+using record::Run;
+
+std::string Subtitle(const Model& model) {
+  std::string text;
+  const auto add = [&](const std::string& part) {
+    if (!part.empty()) text += (text.empty() ? "" : " · ") + part;
+  };
+  size_t variants = 0, peers = 0;
+  for (const Entry& entry : model.entries) {
+    const bool first =
+        &entry == &model.entries.front() || (&entry)[-1].name != entry.name;
+    (entry.peer ? peers : variants) += first;
+  }
+  add(fmt::format("{} variant{}", variants, variants == 1 ? "" : "s"));
+  if (peers > 0) {
+    add(fmt::format("{} outside implementation{}", peers,
+                    peers == 1 ? "" : "s"));
+  }
+  const record::Record& header = model.headers.front();
+  add(Get(header, "cpu"));
+  if (model.setting() != nullptr) add(model.setting()->name);
+  if (header.Has("profile")) add(Get(header, "profile") + " profile");
+  add(Get(header, "corpus"));
+  add(Get(header, "started"));
+  return text;
+}
+
+// Whether pooled runs are of one machine and one build.
+bool Alike(const Model& model) {
+  for (const record::Record& header : model.headers) {
+    for (const char* field : {"cpu", "compiler", "flags", "commit"}) {
+      if (Get(header, field) != Get(model.headers.front(), field)) return false;
+    }
+  }
+  return true;
+}
+
+std::vector<Banner> Banners(const Model& model) {
+  std::vector<Banner> banners;
+  if (!model.finished) {
+    banners.push_back({"This run did not come to its end",
+                       model.end_reason + "; what was measured before is all "
+                                          "here."});
+  }
+  if (!Alike(model)) {
+    banners.push_back(
+        {"These runs are of different machines or builds",
+         "Times of one are not comparable with those of the other."});
+  }
+  for (const std::string& note : model.notes) {
+    banners.push_back({"Note", note});
+  }
+  if (!model.warnings.empty()) {
+    banners.push_back(
+        {fmt::format("{} remark{} on reading the record", model.warnings.size(),
+                     model.warnings.size() == 1 ? "" : "s"),
+         model.warnings.front()});
+  }
+  return banners;
+}
+
+Page MakePage(const Model& model) {
+  const Verdict verdict = MakeVerdict(model);
+  Page page;
+  page.title = "Attention variants, compared";
+  page.subtitle = Subtitle(model);
+  page.banners = Banners(model);
+  page.findings = verdict.findings;
+  page.verdict = VerdictTableOf(model, verdict);
+  if (verdict.rows.empty()) page.findings = {"Nothing was measured."};
+  page.pictures = QualityAgainstSpeed(model, verdict);
+  for (Section section :
+       {TimeSection(model), DecodeSection(model), PeakSection(model),
+        MemorySection(model), TextSection(model), ProbeSection(model),
+        ClaimSection(model), CheckSection(model), TrainingSection(model),
+        GapSection(model), MachineSection(model)}) {
+    if (section.figures.empty() && section.tables.empty()) continue;
+    page.sections.push_back(std::move(section));
+  }
+  for (const record::Record& header : model.headers) {
+    page.commands.push_back(Clean(header.Text("command"), 2000));
+  }
+  return page;
+}
+
+// Writes a whole file or leaves the old one.
+Status Save(const std::filesystem::path& path, const std::string& text) {
+  const std::string part = path.string() + ".part";
+  const auto failed = [&](int error) {
+    ::unlink(part.c_str());
+    const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+    return Status(full ? Code::kExhausted : Code::kIo,
+                  fmt::format("{}: cannot write: {}", path.string(),
+                              std::strerror(error)));
+  };
+  const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  if (fd < 0) return failed(errno);
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) {
+      const int error = wrote == 0 ? ENOSPC : errno;
+      ::close(fd);
+      return failed(error);
+    }
+    done += static_cast<size_t>(wrote);
+  }
+  if (::close(fd) != 0) return failed(errno);
+  if (std::rename(part.c_str(), path.c_str()) != 0) return failed(errno);
+  return {};
+}
+
+}  // namespace
+
+Status WriteReport(const std::vector<std::string>& run_files,
+                   const std::string& out_dir) {
+  if (run_files.empty()) return Invalid("no run to report on");
+  std::vector<Run> runs;
+  for (const std::string& file : run_files) {
+    Result<Run> run = record::ReadRun(file);
+    if (!run.ok()) return run.status();
+    runs.push_back(std::move(*run));
+  }
+  const Page page = MakePage(MakeModel(runs));
+  const Result<std::string> html = RenderHtml(page);
+  if (!html.ok()) return html.status();
+  const Result<std::string> markdown = RenderMarkdown(page);
+  if (!markdown.ok()) return markdown.status();
+  std::error_code error;
+  const std::filesystem::path folder(out_dir);
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return IoError(fmt::format("{}: cannot make this folder: {}", out_dir,
+                               error.message()));
+  }
+  const Status status = Save(folder / "report.html", *html);
+  return status.ok() ? Save(folder / "report.md", *markdown) : status;
+}
+
+}  // namespace saccade::reports

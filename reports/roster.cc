@@ -1,0 +1,86 @@
+#include "reports/roster.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "reports/text.h"
+
+namespace saccade::reports {
+
+using record::Record;
+
+std::string Get(const Record& record, std::string_view field) {
+  return Clean(record.Text(field));
+}
+
+void Roster::Take(const Record& record) {
+  if (record.kind() == "peer") {
+    Add(Get(record, "peer"), true);
+  } else if (record.kind() == "variant") {
+    Describe(record);
+  } else if (record.kind() != "claim" && record.Has("variant")) {
+    Add(Get(record, "variant"), false);
+  }
+}
+
+std::vector<Entry> Roster::Finish() {
+  for (Entry& entry : entries_) Inherit(entry);
+  std::stable_sort(
+      entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+        return std::tie(a.peer, a.order) < std::tie(b.peer, b.order);
+      });
+  Dress();
+  return std::move(entries_);
+}
+
+Entry& Roster::Add(const std::string& spec, bool peer) {
+  const auto [place, fresh] =
+      places_.try_emplace({spec, peer}, entries_.size());
+  if (!fresh) return entries_[place->second];
+  Entry entry;
+  entry.spec = spec;
+  entry.name = peer ? spec : BaseName(spec);
+  entry.peer = peer;
+  entry.order = record::kMaxCount;
+  return entries_.emplace_back(std::move(entry));
+}
+
+void Roster::Describe(const Record& record) {
+  Entry& entry = Add(Get(record, "variant"), false);
+  entry.title = Get(record, "title");
+  entry.source = Get(record, "source");
+  entry.family = Get(record, "family");
+  entry.order = record.Count("order");
+  entry.baseline = record.Flag("baseline");
+}
+
+// A spec that no record describes is told by its name's description.
+void Roster::Inherit(Entry& entry) const {
+  if (entry.peer || !entry.title.empty()) return;
+  for (const Entry& other : entries_) {
+    if (other.peer || other.title.empty() || other.name != entry.name) continue;
+    entry.title = other.title;
+    entry.source = other.source;
+    entry.family = other.family;
+    entry.order = other.order;
+    return;
+  }
+}
+
+void Roster::Dress() {
+  std::vector<std::string> names, families;
+  const auto place = [](std::vector<std::string>& list,
+                        const std::string& item) {
+    const auto it = std::find(list.begin(), list.end(), item);
+    if (it != list.end()) return static_cast<int>(it - list.begin());
+    list.push_back(item);
+    return static_cast<int>(list.size()) - 1;
+  };
+  for (Entry& entry : entries_) {
+    const std::string kind = entry.peer ? "peer " : "variant ";
+    entry.colour = place(names, kind + entry.name);
+    entry.shape = place(families, kind + entry.family);
+  }
+}
+
+}  // namespace saccade::reports

@@ -1,0 +1,46 @@
+// The sections of a report, each made from the model; empty (no figures and no
+// tables) where nothing was measured.
+#ifndef SACCADE_REPORTS_SECTIONS_H_
+#define SACCADE_REPORTS_SECTIONS_H_
+
+#include <vector>
+
+#include "reports/model.h"
+#include "reports/page.h"
+#include "reports/verdict.h"
+
+namespace saccade::reports {
+
+// speed_sections.cc
+std::vector<Figure> QualityAgainstSpeed(const Model& model,
+                                        const Verdict& verdict);
+Section TimeSection(const Model& model);
+Section DecodeSection(const Model& model);
+Section PeakSection(const Model& model);
+
+// memory_section.cc
+Section MemorySection(const Model& model);
+
+// quality_sections.cc
+Section TextSection(const Model& model);
+Section ProbeSection(const Model& model);
+Section TrainingSection(const Model& model);
+
+// fact_sections.cc
+Section ClaimSection(const Model& model);
+Section CheckSection(const Model& model);
+Section GapSection(const Model& model);
+Section MachineSection(const Model& model);
+
+/// The first cell of an entry's row.
+Cell EntryCell(const Entry& entry);
+
+/// The cell that stands where a figure is missing.
+Cell GapCell(const Outcome& outcome);
+
+/// A name fit for an HTML id.
+std::string IdOf(const std::string& prefix, size_t number);
+
+}  // namespace saccade::reports
+
+#endif  // SACCADE_REPORTS_SECTIONS_H_

@@ -1,0 +1,71 @@
+// Who was right, how fast, at what cost in memory and quality: a row each, and
+// what follows from all rows in a few sentences.
+#ifndef SACCADE_REPORTS_VERDICT_H_
+#define SACCADE_REPORTS_VERDICT_H_
+
+#include <string>
+#include <vector>
+
+#include "reports/model.h"
+#include "reports/page.h"
+
+namespace saccade::reports {
+
+/// A variant as timed and as trained: the same spec, or the only two of a name.
+struct VerdictRow {
+  int timed = -1, trained = -1;  // entries; -1: neither
+  Outcome check;                 // worst over passes and targets
+  bool checked = false;
+  double worst = kNaN, kappa = kNaN;
+  const Timing* time = nullptr;  // forward, at the reference length
+  double speedup = kNaN;         // against the baseline; NaN: no baseline
+  bool tied_with_baseline = false;
+  bool fastest = false;  // or tied with the fastest
+  PowerFit growth;
+  const Weight* forward = nullptr;  // at the reference length
+  const Weight* decode = nullptr;
+  Estimate near, far, far_window;  // bits a byte
+  bool best_text = false;          // far or far_window, or tied with the best
+  Estimate recall;                 // of the first probe, at its longest length
+  bool best_recall = false;
+  Outcome learned;  // why near, far are missing
+  std::string words;
+
+  int entry() const { return timed >= 0 ? timed : trained; }
+};
+
+struct Verdict {
+  std::vector<VerdictRow> rows;
+  int64_t length = 0;    // the reference length; 0: nothing was timed
+  int baseline = -1;     // entry
+  std::string protocol;  // of near and far; empty: nothing was read
+  int64_t near_multiple = 0, far_multiple = 0;
+  bool window = false;  // far_window was read
+  std::string probe;    // empty: none
+  int64_t probe_length = 0, probe_multiple = 0;
+  std::vector<std::string> findings;
+};
+
+/// The test-time changes that the verdict looks at.
+inline constexpr char kPlain[] = "plain", kWindow[] = "window";
+/// Differences in bits a byte below this are ties (extrapolation.md).
+inline constexpr double kTieBits = 0.02;
+
+/// Points into the model, which must outlive it.
+Verdict MakeVerdict(const Model& model);
+
+/// What the rows come to, in sentences.
+std::vector<std::string> MakeFindings(const Model& model,
+                                      const Verdict& verdict);
+
+/// How time grows over the longest lengths.
+PowerFit GrowthOf(const ByLength<Timing>& lengths);
+
+/// Bits at the far length: plain or under a test window, whichever is less.
+Estimate BestFar(const VerdictRow& row);
+
+Table VerdictTableOf(const Model& model, const Verdict& verdict);
+
+}  // namespace saccade::reports
+
+#endif  // SACCADE_REPORTS_VERDICT_H_
