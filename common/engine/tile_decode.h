@@ -20,7 +20,7 @@
 
 namespace saccade {
 
-constexpr int64_t kDecodeBlock = 128;   // keys: their scores stay in L1
+constexpr int64_t kDecodeBlock = 128;   // keys at most whose scores are held
 constexpr int64_t kDecodeChunk = 1024;  // keys a task
 constexpr int64_t kDecodePad = 16;      // floats: the widest vector
 

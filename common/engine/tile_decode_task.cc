@@ -20,10 +20,18 @@ namespace HWY_NAMESPACE {
 // Keys that are processed together, as rows of the cache.
 template <class T>
 struct DecodeKeys {
+  // In either storage 16 KiB of keys and as much of values, at width 64: with
+  // the next keys on their way, L1 holds what is at hand.
+  static constexpr int64_t kMost =
+      kDecodeBlock * 2 / static_cast<int64_t>(sizeof(T));
+
   int64_t n = 0;
   const T* k[kDecodeBlock];
   const T* v[kDecodeBlock];
   alignas(64) float back[kDecodeBlock];  // position of query 0 minus the key's
+  int64_t first = 0, queries = 0;        // the call's query rows that see some
+  bool masked = false;                   // not every query sees every key
+  uint8_t seen[kDecodeBlock];            // bit t: query first + t sees the key
 };
 
 // One task: a chunk of the list for a key head of a sequence.
@@ -62,8 +70,9 @@ class DecodeTask {
                   Gather(group, {run.begin + mine.begin, run.begin + mine.end});
                 listed += run.size();
               });
-          Flush(group);
+          Finish(group);
         });
+    if (waiting_) Process(blocks_[1 - at_], nullptr);
   }
 
  private:
@@ -82,41 +91,43 @@ class DecodeTask {
     }
   }
 
-  // Adds a run's keys to the block at hand; processes it whenever it is full.
+  // Adds a run's keys to the block at hand, and finishes it when it is full.
   HWY_INLINE void Gather(const DecodeGroup& group, Interval run) {
     while (!run.empty()) {
-      const int64_t n = std::min(run.size(), kDecodeBlock - keys_.n);
+      DecodeKeys<T>& keys = blocks_[at_];
+      const int64_t n = std::min(run.size(), DecodeKeys<T>::kMost - keys.n);
       const Interval piece{run.begin, run.begin + n};
       const int64_t step = group.part->step;
       const int64_t position = group.residue + step * piece.begin;
       const int64_t row = call_.KeyRow(position);
-      const T* k = call_.k.Row<T>(batch_, head_, row);
-      const T* v = call_.v.Row<T>(batch_, head_, row);
+      const T* const k = call_.k.Row<T>(batch_, head_, row);
+      const T* const v = call_.v.Row<T>(batch_, head_, row);
       for (int64_t j = 0; j < n; ++j) {
-        keys_.k[keys_.n + j] = k + j * step * call_.k.row_stride;
-        keys_.v[keys_.n + j] = v + j * step * call_.v.row_stride;
+        keys.k[keys.n + j] = k + j * step * call_.k.row_stride;
+        keys.v[keys.n + j] = v + j * step * call_.v.row_stride;
       }
       if (!spec_.slopes.empty())
         for (int64_t j = 0; j < n; ++j)
-          keys_.back[keys_.n + j] =
+          keys.back[keys.n + j] =
               static_cast<float>(call_.q_position - position - j * step);
-      Look(group, piece);
-      keys_.n += n;
+      Look(group, piece, keys);
+      keys.n += n;
       run.begin += n;
-      if (keys_.n == kDecodeBlock) Flush(group);
+      if (keys.n == DecodeKeys<T>::kMost) Finish(group);
     }
   }
 
   // Notes which queries see the piece, unless all see all of it.
-  HWY_INLINE void Look(const DecodeGroup& group, Interval piece) {
+  HWY_INLINE void Look(const DecodeGroup& group, Interval piece,
+                       DecodeKeys<T>& keys) {
     const Part& part = *group.part;
     const auto all = static_cast<uint8_t>((1 << group.queries.size()) - 1);
-    uint8_t* const seen = seen_ + keys_.n;
+    uint8_t* const seen = keys.seen + keys.n;
     if (part.See(group.queries, piece) == Seen::kAll) {
       std::fill_n(seen, piece.size(), all);
       return;
     }
-    masked_ = true;
+    keys.masked = true;
     for (int64_t j = piece.begin; j < piece.end; ++j) {
       const Interval by = part.Queries(j, group.queries);
       const int64_t first = by.begin - group.queries.begin;
@@ -125,40 +136,54 @@ class DecodeTask {
     }
   }
 
-  // Processes the block at hand. Under a mask each query takes the keys that
-  // it sees and no other, so that none can touch its result.
-  HWY_INLINE void Flush(const DecodeGroup& group) {
-    if (!masked_) {
-      Process(group.first, group.queries.size(), keys_);
-    } else {
-      DecodeKeys<T> seen;
-      for (int64_t t = 0; t < group.queries.size(); ++t) {
-        seen.n = 0;
-        for (int64_t j = 0; j < keys_.n; ++j) {
-          if (!(seen_[j] >> t & 1)) continue;
-          seen.k[seen.n] = keys_.k[j];
-          seen.v[seen.n] = keys_.v[j];
-          seen.back[seen.n] = keys_.back[j];
-          ++seen.n;
-        }
-        Process(group.first + t, 1, seen);
-      }
+  // The block at hand waits until the next is known, whose keys are asked for
+  // while it is worked on.
+  HWY_INLINE void Finish(const DecodeGroup& group) {
+    DecodeKeys<T>& keys = blocks_[at_];
+    if (keys.n == 0) return;
+    keys.first = group.first;
+    keys.queries = group.queries.size();
+    if (waiting_) Process(blocks_[1 - at_], &keys);
+    waiting_ = true;
+    at_ = 1 - at_;
+    blocks_[at_].n = 0;
+    blocks_[at_].masked = false;
+  }
+
+  // Under a mask each query takes the keys that it sees and no other, so that
+  // none can touch its result.
+  HWY_INLINE void Process(DecodeKeys<T>& keys, const DecodeKeys<T>* next) {
+    if (!keys.masked) {
+      Ahead<T> ahead;
+      if (next != nullptr) ahead = {next->k, next->n, spec_.qk_dim};
+      Multiply(keys.first, keys.queries, keys, ahead);
+      return;
     }
-    keys_.n = 0;
-    masked_ = false;
+    DecodeKeys<T> seen;
+    for (int64_t t = 0; t < keys.queries; ++t) {
+      seen.n = 0;
+      for (int64_t j = 0; j < keys.n; ++j) {
+        if (!(keys.seen[j] >> t & 1)) continue;
+        seen.k[seen.n] = keys.k[j];
+        seen.v[seen.n] = keys.v[j];
+        seen.back[seen.n] = keys.back[j];
+        ++seen.n;
+      }
+      if (seen.n > 0) Multiply(keys.first + t, 1, seen, {});
+    }
   }
 
   // Queries first .. first + count - 1 of all heads of the group against keys
   // that all of them see.
-  HWY_INLINE void Process(int64_t first, int64_t count, DecodeKeys<T>& keys) {
-    if (keys.n == 0) return;
+  HWY_NOINLINE void Multiply(int64_t first, int64_t count, DecodeKeys<T>& keys,
+                             Ahead<T> ahead) {
     const int64_t begin = first * job_.group, rows = count * job_.group;
     const int64_t padded = PadTo(keys.n, kDecodePad);
     for (int64_t j = keys.n; j < PadTo(keys.n, kDotKeys); ++j)
       keys.k[j] = keys.k[keys.n - 1];
     float* const s = s_ + begin * kDecodeBlock;
     DecodeScores(keys.k, keys.n, q_ + begin * job_.d_pad, job_.d_pad, rows,
-                 spec_.qk_dim, s);
+                 spec_.qk_dim, s, Ahead<T>{keys.v, keys.n, spec_.v_dim});
     float* const alpha = s_ + job_.most_rows * kDecodeBlock;
     for (int64_t r = 0; r < rows; ++r) {
       float* const row = s + r * kDecodeBlock;
@@ -181,7 +206,7 @@ class DecodeTask {
         ReluSquaredWeights(row, padded);
     }
     DecodeValues(keys.v, keys.n, rows, spec_.v_dim, s, alpha,
-                 part_.o + begin * job_.e_pad, job_.e_pad);
+                 part_.o + begin * job_.e_pad, job_.e_pad, ahead);
   }
 
   float Slope(float slope) const {
@@ -194,11 +219,11 @@ class DecodeTask {
   const int64_t batch_, head_;  // of keys
   const int64_t begin_, end_;   // of the list of keys
   const DecodePartial part_;
-  float* const q_;  // [R, d_pad]
-  float* const s_;  // [R, kDecodeBlock], then [R] rescales
-  DecodeKeys<T> keys_;
-  uint8_t seen_[kDecodeBlock];  // bit t: query t of the group sees the key
-  bool masked_ = false;
+  float* const q_;           // [R, d_pad]
+  float* const s_;           // [R, kDecodeBlock], then [R] rescales
+  DecodeKeys<T> blocks_[2];  // the one being gathered, and the one before
+  int at_ = 0;               // which is being gathered
+  bool waiting_ = false;     // the other is to be processed
 };
 
 // Merges the rows of one key head and writes them out.
