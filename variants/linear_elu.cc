@@ -74,10 +74,10 @@ const Variant& linear_elu() {
       .name = "linear.elu",
       .title = "linear attention, features elu + 1: a sum that queries read",
       .source = "Katharopoulos et al. 2020, arXiv:2006.16236, equations 4-12",
+      .scaled = false,
       .cost = EluCost,
       .plan = MakeElu,
       .oracle = EluOracle,
-      .scaled = false,
   };
   return variant;
 }
