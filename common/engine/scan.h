@@ -1,0 +1,92 @@
+// The scan engine: a state carried along the sequence, so that time is linear
+// in its length and decoding needs no past keys.
+//
+//   S_p = decay S_(p-1) + phi(k_p) v_p^T       z_p likewise, without v
+//   plain:       o_p = scale phi(q_p) S_p
+//   normalised:  o_p = phi(q_p) S_p / (phi(q_p).z_p + epsilon / scale)
+//
+// which is the sum over visible keys j of weights scale decay^(i-j)
+// phi(q_i).phi(k_j), over their own sum where normalised. One state serves all
+// query heads of a key head.
+#ifndef SACCADE_COMMON_ENGINE_SCAN_H_
+#define SACCADE_COMMON_ENGINE_SCAN_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "saccade/variant.h"
+
+namespace saccade {
+
+/// phi, applied to each element of q and k.
+enum class FeatureMap : uint8_t {
+  kIdentity,
+  kEluPlusOne,  // x + 1 for x > 0, else exp(x)
+};
+
+enum class ReadOut : uint8_t { kPlain, kNormalised };
+
+/// What is computed: a description, made once per plan.
+struct ScanSpec {
+  int64_t batch = 0, q_heads = 0, kv_heads = 0;
+  int64_t qk_dim = 0, v_dim = 0;
+  DType dtype = DType::kF32;
+  Mask mask = Mask::kNone;
+  float scale = 1;
+  FeatureMap feature = FeatureMap::kIdentity;
+  ReadOut read_out = ReadOut::kPlain;
+  float epsilon = 0;  // in a normalised read-out
+  std::vector<float> decay =
+      {};  // in [0, 1], one per key head; or empty: none.
+           //   Only for causal masks
+};
+
+/// One pass's tensors. Masks align queries and keys as QueryOffset() says.
+struct ScanCall {
+  ConstView q, k, v;
+  View out = {};
+  /// What the rows of a normalised read-out were multiplied by, one over the
+  /// denominator: contiguous [B, Hq, Tq], or null. Backward reads it.
+  float* factor = nullptr;
+};
+
+/// Gradients; forward.out is not used, `out` is.
+struct ScanBackwardCall {
+  ScanCall forward;
+  ConstView out, dout;
+  View dq, dk, dv;
+};
+
+/// Scratch does not depend on the sequence's length.
+size_t ScanForwardScratch(const ScanSpec& spec, int slots);
+void ScanForward(const ScanSpec& spec, const ScanCall& call, Bytes scratch,
+                 Exec& exec);
+
+size_t ScanBackwardScratch(const ScanSpec& spec, int slots);
+void ScanBackward(const ScanSpec& spec, const ScanBackwardCall& call,
+                  Bytes scratch, Exec& exec);
+
+/// Decoding: `state`, ScanStateBytes() of a causal spec, holds the sum of the
+/// tokens so far; all zeros are an empty sequence. q, k, v and out have the
+/// same number of rows, the tokens that follow.
+size_t ScanStateBytes(const ScanSpec& spec);
+size_t ScanExtendScratch(const ScanSpec& spec, int slots);
+void ScanExtend(const ScanSpec& spec, const ScanCall& call, Bytes state,
+                Bytes scratch, Exec& exec);
+
+/// The whole plan of a variant that is a ScanSpec: forward, backward, and
+/// decoding from the state.
+std::unique_ptr<Plan> MakeScanPlan(const Problem& problem, ScanSpec spec);
+
+/// The description of a problem before a variant says what is its own: shapes,
+/// mask, scale.
+ScanSpec MakeScanSpec(const Problem& problem);
+
+/// What a ScanSpec's passes cost: an update of the state is 2 d e flops a key,
+/// a read-out 2 d e a query; backward does each three times.
+Cost ScanCost(const Problem& problem, const ScanSpec& spec);
+
+}  // namespace saccade
+
+#endif  // SACCADE_COMMON_ENGINE_SCAN_H_

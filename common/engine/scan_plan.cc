@@ -1,0 +1,161 @@
+// The plan that stands behind a ScanSpec: memory, the three passes, and what
+// they cost.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "arena.h"
+#include "engine/pattern.h"
+#include "engine/scan.h"
+
+namespace saccade {
+namespace {
+
+// What precedes the engine's own state in the caller's memory.
+struct Header {
+  uint64_t mark;
+  int64_t tokens;
+};
+static_assert(sizeof(Header) <= kAlign);
+
+class ScanPlan final : public Plan {
+ public:
+  ScanPlan(const Problem& problem, ScanSpec spec)
+      : Plan(problem), spec_(std::move(spec)) {}
+
+ private:
+  bool causal() const { return problem_.mask != Mask::kNone; }
+  bool normalised() const { return spec_.read_out == ReadOut::kNormalised; }
+
+  Footprint DoMemory(int slots) const override {
+    Footprint bytes;
+    bytes.forward_scratch = ScanForwardScratch(spec_, slots);
+    bytes.backward_scratch = ScanBackwardScratch(spec_, slots);
+    if (normalised()) {
+      Arena saved;
+      saved.Take<float>(problem_.batch * problem_.q_heads * problem_.q_len);
+      bytes.saved = saved.used();
+    }
+    if (causal()) {
+      bytes.extend_scratch = ScanExtendScratch(spec_, slots);
+      bytes.state = kAlign + ScanStateBytes(spec_);
+    }
+    return bytes;
+  }
+
+  void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
+                 Bytes scratch, Exec& exec) const override {
+    ScanForward(spec_,
+                {.q = in.q,
+                 .k = in.k,
+                 .v = in.v,
+                 .out = out.out,
+                 .factor = reinterpret_cast<float*>(saved.data())},
+                scratch, exec);
+  }
+
+  void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
+                  Bytes scratch, Exec& exec) const override {
+    // Backward only reads the factors.
+    auto* const factor =
+        const_cast<float*>(reinterpret_cast<const float*>(up.saved.data()));
+    ScanBackward(
+        spec_,
+        {.forward = {.q = in.q, .k = in.k, .v = in.v, .factor = factor},
+         .out = up.out,
+         .dout = up.dout,
+         .dq = grad.dq,
+         .dk = grad.dk,
+         .dv = grad.dv},
+        scratch, exec);
+  }
+
+  // Tells the states of different plans apart, and both from garbage.
+  uint64_t Mark() const {
+    uint64_t mark = 0x5361636353636101;
+    for (const int64_t x :
+         {spec_.batch, spec_.q_heads, spec_.kv_heads, spec_.qk_dim, spec_.v_dim,
+          problem_.kv_len, static_cast<int64_t>(ScanStateBytes(spec_))})
+      mark = (mark ^ static_cast<uint64_t>(x)) * 0x100000001b3;
+    return mark;
+  }
+
+  void DoReset(Bytes state) const override {
+    std::fill_n(state.data(), kAlign + ScanStateBytes(spec_), std::byte{0});
+    *reinterpret_cast<Header*>(state.data()) = {Mark(), 0};
+  }
+
+  Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
+                  Bytes scratch, Exec& exec) const override {
+    Header& header = *reinterpret_cast<Header*>(state.data());
+    if (header.mark != Mark() || header.tokens < 0 ||
+        header.tokens > problem_.kv_len)
+      return Invalid(
+          "Extend: state is not that of a sequence of this plan (Reset it "
+          "first)");
+    const int64_t n = fresh.q.len;
+    if (n > problem_.kv_len - header.tokens)
+      return Exhausted("Extend: " + std::to_string(header.tokens) + " + " +
+                       std::to_string(n) + " tokens are more than the " +
+                       std::to_string(problem_.kv_len) +
+                       " that state can hold");
+    ScanExtend(spec_,
+               {.q = fresh.q, .k = fresh.k, .v = fresh.v, .out = out.out},
+               state.subspan(kAlign), scratch, exec);
+    header.tokens += n;
+    return {};
+  }
+
+  ScanSpec spec_;
+};
+
+}  // namespace
+
+std::unique_ptr<Plan> MakeScanPlan(const Problem& problem, ScanSpec spec) {
+  return std::make_unique<ScanPlan>(problem, std::move(spec));
+}
+
+ScanSpec MakeScanSpec(const Problem& problem) {
+  return {.batch = problem.batch,
+          .q_heads = problem.q_heads,
+          .kv_heads = problem.kv_heads,
+          .qk_dim = problem.qk_dim,
+          .v_dim = problem.v_dim,
+          .dtype = problem.dtype,
+          .mask = problem.mask,
+          .scale = problem.scale};
+}
+
+Cost ScanCost(const Problem& problem, const ScanSpec& spec) {
+  const auto d = static_cast<double>(spec.qk_dim);
+  const auto e = static_cast<double>(spec.v_dim);
+  const auto batch = static_cast<double>(spec.batch);
+  const double q_heads = batch * static_cast<double>(spec.q_heads);
+  const double kv_heads = batch * static_cast<double>(spec.kv_heads);
+  const auto element = static_cast<double>(SizeOf(spec.dtype));
+  // Queries that see a key, and keys that are seen.
+  const int64_t offset = QueryOffset(problem);
+  const bool causal = problem.mask != Mask::kNone;
+  const int64_t q_len = problem.q_len, kv_len = problem.kv_len;
+  const int64_t blind = causal ? std::clamp<int64_t>(-offset, 0, q_len) : 0;
+  const auto queries = static_cast<double>(kv_len > 0 ? q_len - blind : 0);
+  const auto keys =
+      static_cast<double>(q_len == 0 ? 0
+                          : causal   ? std::min(kv_len, offset + q_len)
+                                     : kv_len);
+
+  Cost cost;
+  cost.forward_flops = 2 * d * e * (q_heads * queries + kv_heads * keys);
+  cost.backward_flops = 3 * cost.forward_flops;
+  cost.forward_bytes = element * (d + e) *
+                       (q_heads * static_cast<double>(q_len) + kv_heads * keys);
+  if (causal) {
+    // The state is read and written.
+    cost.decode_flops = 2 * d * e * (q_heads + kv_heads);
+    cost.decode_bytes = element * (d + e) * (q_heads + kv_heads) +
+                        kv_heads * 2 * sizeof(float) * d * e;
+  }
+  return cost;
+}
+
+}  // namespace saccade

@@ -1,0 +1,132 @@
+// Rows in and out of the scan engine: storage to padded f32 on the way in, the
+// feature map applied; f32 to storage on the way out.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_SCAN_ROWS_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_SCAN_ROWS_INL_H_
+#undef SACCADE_COMMON_ENGINE_SCAN_ROWS_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_SCAN_ROWS_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "engine/scan_state.h"
+#include "simd/bf16-inl.h"
+#include "simd/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Feature maps: phi(x), and a gradient by phi(x) taken to one by x.
+struct IdentityMap {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Apply(D, hn::Vec<D> x) {
+    return x;
+  }
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Back(D, hn::Vec<D>, hn::Vec<D> gradient) {
+    return gradient;
+  }
+};
+
+struct EluPlusOneMap {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Apply(D d, hn::Vec<D> x) {
+    const auto zero = hn::Zero(d);
+    // Not x in the exponential: it would overflow to an infinity unused.
+    const auto low = Exp(d, hn::IfThenElse(hn::Gt(x, zero), zero, x));
+    return hn::IfThenElse(hn::Gt(x, zero), hn::Add(x, hn::Set(d, 1.0f)), low);
+  }
+  /// phi' = min(phi, 1), in terms of phi(x).
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Back(D d, hn::Vec<D> feature,
+                                    hn::Vec<D> gradient) {
+    return hn::Mul(gradient, hn::Min(hn::Set(d, 1.0f), feature));
+  }
+};
+
+/// The first n < Lanes(d) elements, zeros after them.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> LoadTail(D d, const T* from, int64_t n) {
+  HWY_ALIGN T buffer[hn::MaxLanes(D())] = {};
+  std::memcpy(buffer, from, static_cast<size_t>(n) * sizeof(T));
+  return LoadAs(d, buffer);
+}
+
+template <class D, class T>
+HWY_INLINE void StoreTail(D d, hn::Vec<D> x, T* to, int64_t n) {
+  HWY_ALIGN T buffer[hn::MaxLanes(D())];
+  StoreAs(d, x, buffer);
+  std::memcpy(to, buffer, static_cast<size_t>(n) * sizeof(T));
+}
+
+/// to = Map(from), n elements; zeros up to the next multiple of kScanPad.
+template <class Map, class T>
+inline void LoadRow(const T* from, int64_t n, float* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    hn::StoreU(Map::Apply(d, LoadAs(d, from + i)), d, to + i);
+  if (i < n) {
+    const auto x = Map::Apply(d, LoadTail(d, from + i, n - i));
+    const auto kept = hn::FirstN(d, static_cast<size_t>(n - i));
+    hn::StoreU(hn::IfThenElseZero(kept, x), d, to + i);
+    i += kLanes;
+  }
+  for (const int64_t end = ScanRoundUp(n, kScanPad); i < end; i += kLanes)
+    hn::StoreU(hn::Zero(d), d, to + i);
+}
+
+/// to = factor from, n elements, then -factor from.out when `last`, then zeros
+/// up to the next multiple of kScanPad.
+template <class T>
+inline void LoadGradient(const T* from, const T* out, int64_t n, float factor,
+                         bool last, float* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  const auto f = hn::Set(d, factor);
+  auto sum = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const auto x = hn::Mul(f, LoadAs(d, from + i));
+    if (last) sum = hn::MulAdd(x, LoadAs(d, out + i), sum);
+    hn::StoreU(x, d, to + i);
+  }
+  if (i < n) {
+    const auto x = hn::Mul(f, LoadTail(d, from + i, n - i));
+    if (last) sum = hn::MulAdd(x, LoadTail(d, out + i, n - i), sum);
+    hn::StoreU(x, d, to + i);
+  }
+  const int64_t width = n + (last ? 1 : 0);
+  std::fill(to + n, to + ScanRoundUp(width, kScanPad), 0.0f);
+  if (last) to[n] = -hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+/// to = Map's gradient of from by feature, n elements.
+template <class Map, class T>
+inline void StoreRow(const float* from, const float* feature, int64_t n,
+                     T* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  int64_t i = 0;
+  // Rows of floats are padded: whole vectors may be read.
+  const auto at = [&]() HWY_ATTR {
+    return Map::Back(d, hn::LoadU(d, feature + i), hn::LoadU(d, from + i));
+  };
+  for (; i + kLanes <= n; i += kLanes) StoreAs(d, at(), to + i);
+  if (i < n) StoreTail(d, at(), to + i, n - i);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_SCAN_ROWS_INL_H_

@@ -1,0 +1,296 @@
+// One run of a scan: first what all columns share (scores of tokens of the same
+// tile, decays, denominators), then tile by tile over each panel of the state.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_SCAN_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_SCAN_RUN_INL_H_
+#undef SACCADE_COMMON_ENGINE_SCAN_RUN_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_SCAN_RUN_INL_H_
+#endif
+
+#include "engine/scan_state.h"
+#include "engine/scan_tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+
+// Calls visit(tile, first token, tokens of the tile).
+template <class F>
+HWY_INLINE void ForTiles(int64_t count, F visit) {
+  int64_t tile = 0, t = 0;
+  for (; t + kScanTile <= count; t += kScanTile) visit(tile++, t, kScanTile);
+  for (; t < count; ++t) visit(tile++, t, int64_t{1});
+}
+
+// The nearest float to a factor that is owed; the next one owes the rest. So a
+// product of thousands of factors is as exact as one, where rounding each for
+// itself would add up a power's errors.
+inline float Round(double factor, double& owed) {
+  const auto rounded = static_cast<float>(factor * owed);
+  owed = rounded > 0 ? factor * owed / rounded : 1;
+  return rounded;
+}
+
+// The decays of a tile.
+inline void SetDecay(const float* decay, int64_t tokens,
+                     ScanState::Level& level, ScanDecay& to) {
+  double product = 1;
+  for (int64_t t = tokens; t-- > 0; product *= decay[t])
+    to.past[t] = static_cast<float>(product);
+  product = 1;
+  for (int64_t t = 0; t < tokens; ++t) {
+    product *= decay[t];
+    to.to[t] = static_cast<float>(product);
+  }
+  to.total = static_cast<float>(level.fade);
+  to.tile = Round(product, level.owed);
+  level.fade *= product;
+}
+
+// The decays of pairs of tokens, onto their scores.
+inline void FadeScores(const float* decay, int64_t tokens, float* scores) {
+  for (int64_t s = 0; s < tokens; ++s) {
+    double product = 1;
+    for (int64_t t = s + 1; t < tokens; ++t) {
+      product *= decay[t];
+      scores[8 * t + s] *= static_cast<float>(product);
+    }
+  }
+}
+
+// scores[8 t + s] = query_t . key_s for s <= t (and some others), and
+// with_z[t] = query_t . z, when z is not null.
+inline void ScoreTile(const float* query, int64_t query_stride,
+                      const float* key, int64_t key_stride, const float* z,
+                      int64_t tokens, int64_t n, float* scores, float* with_z) {
+  const auto k = [&](int64_t s) { return key + s * key_stride; };
+  const float* const first = z != nullptr ? z : key;
+  float dots[12];
+  if (tokens == 1) {
+    Dots<1>(query, query_stride, {first, key, key, key}, n, dots);
+    scores[0] = dots[1];
+    with_z[0] = dots[0];
+    return;
+  }
+  for (int64_t t = 0; t < kScanTile; t += 3) {
+    Dots<3>(query + t * query_stride, query_stride, {first, k(0), k(1), k(2)},
+            n, dots);
+    for (int r = 0; r < 3; ++r) {
+      with_z[t + r] = dots[4 * r];
+      for (int s = 0; s < 3; ++s) scores[8 * (t + r) + s] = dots[4 * r + 1 + s];
+    }
+  }
+  Dots<3>(query + 3 * query_stride, query_stride, {k(3), k(4), k(5), k(5)}, n,
+          dots);
+  for (int r = 0; r < 3; ++r)
+    for (int s = 0; s < 3; ++s) scores[8 * (3 + r) + 3 + s] = dots[4 * r + s];
+}
+
+// with_z[t] = query_t . z.
+inline void DotsWithZ(const float* query, int64_t stride, const float* z,
+                      int64_t tokens, int64_t n, float* with_z) {
+  for (int64_t t = 0; t < tokens; t += 4) {
+    const auto q = [&](int64_t r) {
+      return query + std::min(t + r, tokens - 1) * stride;
+    };
+    float dots[4];
+    Dots<1>(z, 0, {q(0), q(1), q(2), q(3)}, n, dots);
+    for (int64_t r = 0; r < std::min<int64_t>(4, tokens - t); ++r)
+      with_z[t + r] = dots[r];
+  }
+}
+
+// z = total_fade z_total + z_recent.
+inline void SumZ(const ScanState& state, float total_fade, float* z) {
+  const ScanTag d;
+  const auto fade = hn::Set(d, total_fade);
+  for (int64_t i = 0; i < state.z_floats; i += kScanLanes)
+    hn::Store(hn::MulAdd(fade, hn::Load(d, state.z_total + i),
+                         hn::Load(d, state.z_recent + i)),
+              d, z + i);
+}
+
+// z_recent = fade z_recent + sum_t past_t key_t.
+inline void UpdateZ(const float* key, int64_t stride, int64_t tokens,
+                    const ScanDecay* decay, const ScanState& state) {
+  const ScanTag d;
+  for (int64_t i = 0; i < state.z_floats; i += kScanLanes) {
+    auto sum = hn::Zero(d);
+    for (int64_t t = 0; t < tokens; ++t) {
+      auto x = hn::LoadU(d, key + t * stride + i);
+      if (decay != nullptr) x = hn::Mul(x, hn::Set(d, decay->past[t]));
+      sum = hn::Add(sum, x);
+    }
+    auto z = hn::Load(d, state.z_recent + i);
+    if (decay != nullptr) z = hn::Mul(z, hn::Set(d, decay->tile));
+    hn::Store(hn::Add(z, sum), d, state.z_recent + i);
+  }
+}
+
+// One tile's scores, decays, factors, and its share of z.
+inline void PrepareTile(const ScanRun& run, int64_t tile, int64_t first,
+                        int64_t tokens, const ScanScratch& scratch,
+                        const ScanState& state) {
+  const int64_t n = ScanRoundUp(run.rows, kScanPad);
+  const float* const decay = run.decay ? run.decay + first : nullptr;
+  ScanDecay& fade = scratch.decays[tile];
+  if (decay) {
+    SetDecay(decay, tokens, *state.level, fade);
+  }
+  const bool z = run.factor != nullptr;
+  if (z) SumZ(state, decay ? fade.total : 1, scratch.z);
+  for (int r = 0; r < run.readers; ++r) {
+    const float* const query = run.query.At(r, first);
+    float with_z[kScanTile], own[kScanTile] = {};
+    if (run.writers == 0 && z)
+      DotsWithZ(query, run.query.stride, scratch.z, tokens, n, with_z);
+    for (int w = 0; w < run.writers; ++w) {
+      float* const scores =
+          scratch.scores + ((r + w) * kScanTiles + tile) * kScanScores;
+      ScoreTile(query, run.query.stride, run.key.At(w, first), run.key.stride,
+                z ? scratch.z : nullptr, tokens, n, scores, with_z);
+      if (decay) FadeScores(decay, tokens, scores);
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t s = 0; s <= t; ++s) own[t] += scores[8 * t + s];
+    }
+    for (int64_t t = 0; z && t < tokens; ++t) {
+      const float old = decay ? with_z[t] * fade.to[t] : with_z[t];
+      run.factor[r * kScanRun + first + t] = 1 / (old + own[t] + run.epsilon);
+    }
+  }
+  if (z && run.writers > 0)
+    UpdateZ(run.key.At(0, first), run.key.stride, tokens,
+            decay ? &fade : nullptr, state);
+}
+
+template <int kTokens, int kVectors, bool kDecay>
+inline void DispatchTile(const ScanTileArgs& a, bool read, bool write) {
+  if (read && write)
+    ScanTile<kTokens, kVectors, true, true, kDecay>(a);
+  else if (read)
+    ScanTile<kTokens, kVectors, true, false, kDecay>(a);
+  else
+    ScanTile<kTokens, kVectors, false, true, kDecay>(a);
+}
+
+// All readers and writers of a tile, at the columns of one or two vectors.
+// Reads come before the one update that they may be fused with.
+template <int kVectors, bool kDecay>
+inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
+                      int64_t tokens, const ScanScratch& scratch,
+                      int64_t column, const float* factors, float* recent,
+                      const float* total) {
+  ScanTileArgs a = {};
+  a.query_stride = run.query.stride;
+  a.key_stride = run.key.stride;
+  a.value_stride = run.value.stride;
+  a.out_stride = run.out.stride;
+  a.total = total;
+  a.recent = recent;
+  a.rows = run.rows;
+  a.decay = &scratch.decays[tile];
+  const int steps = std::max(run.readers, run.writers);
+  // The state fades once, with the first writer.
+  ScanDecay faded;
+  if (kDecay && run.writers > 1) {
+    faded = *a.decay;
+    faded.tile = 1;
+  }
+  for (int x = 0; x < steps; ++x) {
+    const bool read = run.readers > 0 && (run.writers <= 1 || x == 0);
+    const bool write = run.writers > 0 && (run.readers <= 1 || x == steps - 1);
+    const int r = run.readers > 1 ? x : 0, w = run.writers > 1 ? x : 0;
+    if (kDecay && x == 1 && run.writers > 1) a.decay = &faded;
+    if (run.readers > 0) {
+      a.query = run.query.At(r, first);
+      a.out = run.out.At(r, first) + column;
+      a.add = x > 0 && run.writers > 1;
+      a.factor = run.factor ? run.factor + r * kScanRun + first : factors;
+    }
+    if (run.writers > 0) {
+      a.key = run.key.At(w, first);
+      a.value = run.value.At(w, first) + column;
+      if (run.readers > 0)
+        a.scores = scratch.scores + (x * kScanTiles + tile) * kScanScores;
+    }
+    if (tokens == kScanTile)
+      DispatchTile<kScanTile, kVectors, kDecay>(a, read, write);
+    else
+      DispatchTile<1, kVectors, kDecay>(a, read, write);
+  }
+}
+
+template <bool kDecay>
+inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
+                     const ScanState& state) {
+  float factors[kScanTile];
+  std::fill_n(factors, kScanTile, run.scale);
+  const float* const scale = run.scale != 1 ? factors : nullptr;
+  for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
+    const int64_t at = (p - run.panel_begin) * run.rows * kScanPanel;
+    const int64_t width = std::min(kScanPanel, run.columns - p * kScanPanel);
+    for (int64_t c = 0; c < width; c += kScanVectors * kScanLanes) {
+      float* const recent = state.recent + at + c;
+      const float* const total = state.total + at + c;
+      const int64_t column = p * kScanPanel + c;
+      ForTiles(
+          run.count, [&](int64_t tile, int64_t first, int64_t tokens) HWY_ATTR {
+            if (kScanVectors > 1 && width - c > kScanLanes)
+              ApplyTile<kScanVectors, kDecay>(run, tile, first, tokens, scratch,
+                                              column, scale, recent, total);
+            else
+              ApplyTile<1, kDecay>(run, tile, first, tokens, scratch, column,
+                                   scale, recent, total);
+          });
+    }
+  }
+}
+
+// total = fade total + recent, and recent is what rounding lost (Knuth's exact
+// sum), so that no run's error stays: a third of an ulp a run adds up when
+// tokens repeat, 75 of the smallest budget at 64k tokens. Infinities lose
+// nothing.
+inline void Settle(float fade, int64_t n, float* total, float* recent) {
+  const ScanTag d;
+  for (int64_t i = 0; i < n; i += kScanLanes) {
+    const auto old = hn::Mul(hn::Set(d, fade), hn::Load(d, total + i));
+    const auto add = hn::Load(d, recent + i);
+    const auto sum = hn::Add(old, add);
+    const auto part = hn::Sub(sum, old);
+    const auto lost =
+        hn::Add(hn::Sub(old, hn::Sub(sum, part)), hn::Sub(add, part));
+    hn::Store(sum, d, total + i);
+    hn::Store(hn::IfThenElseZero(hn::IsFinite(sum), lost), d, recent + i);
+  }
+}
+
+/// Runs one run, of which the state then holds the tokens.
+inline void ScanOneRun(const ScanRun& run, const ScanScratch& scratch,
+                       const ScanState& state) {
+  ScanState::Level& level = *state.level;
+  if (level.started == 0) level = {1, 0, 1, 1};
+  if (level.held + run.count > kScanRun) {
+    double owed = 1;
+    const float fade = Round(level.fade, owed);
+    Settle(fade, state.floats, state.total, state.recent);
+    Settle(fade, state.z_floats, state.z_total, state.z_recent);
+    level.held = 0;
+    level.fade = owed;
+  }
+  ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
+    PrepareTile(run, tile, first, tokens, scratch, state);
+  });
+  if (run.decay != nullptr)
+    ApplyRun<true>(run, scratch, state);
+  else
+    ApplyRun<false>(run, scratch, state);
+  if (run.writers > 0) level.held += run.count;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_SCAN_RUN_INL_H_

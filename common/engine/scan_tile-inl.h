@@ -1,0 +1,218 @@
+// The kernel of the scan engine: a tile of tokens against a panel of the state.
+//
+// Each row of the state is loaded once, read by kTokens queries, updated by
+// kTokens keys and stored once, so that all but one of 2 kTokens + 1 operations
+// are multiply-adds and their operands are broadcasts:
+//
+//   out_t  = query_t (total + recent) + sum_(s <= t) score_ts value_s
+//   recent = recent + sum_t key_t value_t^T
+//
+// Six tokens by two vectors of columns fill AVX3's registers: 12 of out, 12 of
+// values, the state. Broadcasts are then half of the multiply-adds; by one
+// vector they are as many, and loading them is the limit (Zen 5, width 64: 91 %
+// of the FMA peak against 70). The other targets have registers for one.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_
+#undef SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "engine/scan_state.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using ScanTag = hn::ScalableTag<float>;
+using ScanVec = hn::Vec<ScanTag>;
+constexpr int64_t kScanLanes = hn::MaxLanes(ScanTag());
+constexpr int kScanVectors = HWY_TARGET <= HWY_AVX3 ? 2 : 1;
+
+/// One tile of one reader and one writer, at its columns.
+struct ScanTileArgs {
+  const float *query, *key, *value;
+  float* out;
+  int64_t query_stride, key_stride, value_stride, out_stride;
+  const float* scores;  // null: the writer says nothing to the reader
+  const float* factor;  // [kTokens], or null: 1
+  bool add;             // to out
+  const float* total;
+  float* recent;
+  int64_t rows;
+  const ScanDecay* decay;
+};
+
+template <int kTokens, int kVectors>
+HWY_INLINE void LoadValues(const ScanTileArgs& a,
+                           ScanVec (&value)[kTokens][kVectors]) {
+  const ScanTag d;
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) HWY_UNROLL(2)
+  for (int c = 0; c < kVectors; ++c)
+    value[t][c] = hn::LoadU(d, a.value + t * a.value_stride + c * kScanLanes);
+}
+
+// out += scores value, then as the arguments ask.
+template <int kTokens, int kVectors>
+HWY_INLINE void FinishTile(const ScanTileArgs& a,
+                           const ScanVec (&value)[kTokens][kVectors],
+                           ScanVec (&out)[kTokens][kVectors]) {
+  const ScanTag d;
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) HWY_UNROLL(2)
+  for (int c = 0; c < kVectors; ++c) {
+    if (a.scores != nullptr) HWY_UNROLL(8)
+    for (int s = 0; s <= t; ++s)
+      out[t][c] =
+          hn::MulAdd(hn::Set(d, a.scores[8 * t + s]), value[s][c], out[t][c]);
+    if (a.factor != nullptr)
+      out[t][c] = hn::Mul(out[t][c], hn::Set(d, a.factor[t]));
+    float* const to = a.out + t * a.out_stride + c * kScanLanes;
+    if (a.add) out[t][c] = hn::Add(out[t][c], hn::LoadU(d, to));
+    hn::StoreU(out[t][c], d, to);
+  }
+}
+
+template <int kTokens, int kVectors, bool kRead, bool kWrite, bool kDecay>
+HWY_NOINLINE void ScanTile(const ScanTileArgs& a) {
+  const ScanTag d;
+  ScanVec value[kTokens][kVectors];
+  ScanVec out[kTokens][kVectors];
+  ScanVec fade = hn::Zero(d), total_fade = hn::Zero(d);
+  if constexpr (kWrite) LoadValues(a, value);
+  if constexpr (kDecay) {
+    fade = hn::Set(d, a.decay->tile);
+    total_fade = hn::Set(d, a.decay->total);
+  }
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) HWY_UNROLL(2)
+  for (int c = 0; c < kVectors; ++c) {
+    out[t][c] = hn::Zero(d);
+    if constexpr (kWrite && kDecay)
+      value[t][c] = hn::Mul(value[t][c], hn::Set(d, a.decay->past[t]));
+  }
+
+  const float* query = a.query;
+  const float* key = a.key;
+  const float* total = a.total;
+  float* recent = a.recent;
+  HWY_UNROLL(1)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    // The update is summed apart: `recent` then rounds once a tile.
+    ScanVec sum[kVectors], update[kVectors];
+    HWY_UNROLL(2)
+    for (int c = 0; c < kVectors; ++c) {
+      if constexpr (kRead) {
+        const auto old = hn::Load(d, total + c * kScanLanes);
+        const auto young = hn::Load(d, recent + c * kScanLanes);
+        if constexpr (kDecay)
+          sum[c] = hn::MulAdd(old, total_fade, young);
+        else
+          sum[c] = hn::Add(old, young);
+      }
+    }
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) {
+      if constexpr (kWrite) {
+        const auto x = hn::Set(d, key[t * a.key_stride + i]);
+        HWY_UNROLL(2)
+        for (int c = 0; c < kVectors; ++c)
+          update[c] = t == 0 ? hn::Mul(x, value[t][c])
+                             : hn::MulAdd(x, value[t][c], update[c]);
+      }
+      if constexpr (kRead) {
+        const auto x = hn::Set(d, query[t * a.query_stride + i]);
+        HWY_UNROLL(2)
+        for (int c = 0; c < kVectors; ++c)
+          out[t][c] = hn::MulAdd(x, sum[c], out[t][c]);
+      }
+    }
+    if constexpr (kWrite) {
+      HWY_UNROLL(2)
+      for (int c = 0; c < kVectors; ++c) {
+        const auto young = hn::Load(d, recent + c * kScanLanes);
+        hn::Store(kDecay ? hn::MulAdd(young, fade, update[c])
+                         : hn::Add(young, update[c]),
+                  d, recent + c * kScanLanes);
+      }
+    }
+    total += kScanPanel;
+    recent += kScanPanel;
+  }
+
+  if (!kRead && a.scores == nullptr) return;
+  if constexpr (kRead && kDecay) HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) HWY_UNROLL(2)
+  for (int c = 0; c < kVectors; ++c)
+    out[t][c] = hn::Mul(out[t][c], hn::Set(d, a.decay->to[t]));
+  // The values were scaled for the update, or never loaded.
+  if (kDecay || !kWrite)
+    if (a.scores != nullptr) LoadValues(a, value);
+  FinishTile(a, value, out);
+}
+
+/// The sum of a vector's blocks of four lanes.
+template <class D>
+HWY_INLINE auto SumBlocks(D, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return SumBlocks(half,
+                     hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+/// Dot products of kRows rows x, `stride` apart, with four rows y, all of n
+/// floats, a multiple of kScanPad: to[4 r + c] = x_r . y_c.
+template <int kRows>
+HWY_INLINE void Dots(const float* x, int64_t stride, const float* const (&y)[4],
+                     int64_t n, float* to) {
+  const ScanTag d;
+  ScanVec sum[kRows][4];
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) HWY_UNROLL(4)
+  for (int c = 0; c < 4; ++c) sum[r][c] = hn::Zero(d);
+  for (int64_t i = 0; i < n; i += kScanLanes) {
+    ScanVec left[kRows];
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) left[r] = hn::LoadU(d, x + r * stride + i);
+    HWY_UNROLL(4)
+    for (int c = 0; c < 4; ++c) {
+      const auto right = hn::LoadU(d, y[c] + i);
+      HWY_UNROLL(4)
+      for (int r = 0; r < kRows; ++r)
+        sum[r][c] = hn::MulAdd(left[r], right, sum[r][c]);
+    }
+  }
+  const hn::CappedTag<float, 4> d4;
+  const hn::Repartition<double, ScanTag> dd;
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) {
+    // Within blocks of four lanes: two rounds of add and interleave.
+    const auto pair = [&](ScanVec a, ScanVec b) HWY_ATTR {
+      return hn::BitCast(dd, hn::Add(hn::InterleaveLower(d, a, b),
+                                     hn::InterleaveUpper(d, a, b)));
+    };
+    const auto low = pair(sum[r][0], sum[r][1]);
+    const auto high = pair(sum[r][2], sum[r][3]);
+    const auto blocks =
+        hn::Add(hn::BitCast(d, hn::InterleaveLower(dd, low, high)),
+                hn::BitCast(d, hn::InterleaveUpper(dd, low, high)));
+    hn::StoreU(SumBlocks(d, blocks), d4, to + 4 * r);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_
