@@ -7,7 +7,14 @@
 #include <new>
 #include <numbers>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)  // clang's way to say it
+#if __has_feature(address_sanitizer)
+#define SACCADE_ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SACCADE_ASAN 1
+#endif
+#if defined(SACCADE_ASAN)
 #include <sanitizer/asan_interface.h>
 #define SACCADE_CLOSE(p, n) ASAN_POISON_MEMORY_REGION(p, n)
 #define SACCADE_OPEN(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
