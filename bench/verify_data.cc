@@ -176,8 +176,7 @@ std::vector<double> Tensor::Get() const {
 bool Tensor::Intact() const {
   if (!memory_.Intact()) return false;
   std::vector<std::byte> rest = Snapshot();
-  const std::byte* const base =
-      const_cast<GuardedBytes&>(memory_).bytes().data();
+  const std::byte* const base = memory().data();
   for (int64_t b = 0; b < view_.batch; ++b)
     for (int64_t h = 0; h < view_.heads; ++h)
       for (int64_t t = 0; t < view_.len; ++t)
@@ -187,7 +186,7 @@ bool Tensor::Intact() const {
 }
 
 std::vector<std::byte> Tensor::Snapshot() const {
-  const Bytes bytes = const_cast<GuardedBytes&>(memory_).bytes();
+  const Bytes bytes = memory();
   return {bytes.begin(), bytes.end()};
 }
 

@@ -23,10 +23,10 @@ TEST_CASE("backward agrees with differences of the oracle") {
         if (!Offers(*v, Pass::kBackward, dtype)) continue;
         for (const VerifySummary& s : Verify(*v, Pass::kBackward, dtype,
                                              Effort::kFull, targets, *exec)) {
-          INFO(s.target << " " << NameOf(dtype) << ": " << s.failed << " of "
-                        << s.cases << " cases failed, the first: " << s.failure
-                        << "\nrepeat: saccade verify --target " << s.target
-                        << " --case '" << s.repeat << "'");
+          INFO(s.target << " " << std::string(NameOf(dtype)) << ": " << s.failed
+                        << " of " << s.cases << " cases failed, the first: "
+                        << s.failure << "\nrepeat: saccade verify --target "
+                        << s.target << " --case '" << s.repeat << "'");
           CHECK(s.ok());
         }
       }

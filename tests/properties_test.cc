@@ -222,7 +222,9 @@ TEST_CASE("a pass allocates nothing") {
   for (const Variant* v : Variants()) SUBCASE(v->name.data()) {
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         if (!Offers(*v, Pass::kForward, dtype)) continue;
-        CheckCase c{.variant = v, .layout = Layout::kTokenMajor};
+        CheckCase c;
+        c.variant = v;
+        c.layout = Layout::kTokenMajor;
         c.problem = {.q_heads = 2,
                      .kv_heads = 2,
                      .q_len = 70,
