@@ -216,8 +216,11 @@ class Filler {
  public:
   Filler(const CheckCase& c, const Problem& p, Rng& rng)
       : fill_(c.fill), p_(p), rng_(rng), direction_(p.qk_dim) {
-    for (double& x : direction_)
-      x = (rng.Below(2) ? 1 : -1) / std::sqrt(static_cast<double>(p.qk_dim));
+    // Of all lengths, for a sum of equal terms rounds one way at every step.
+    Normal(direction_.data(), p.qk_dim, 1);
+    double length = 0;
+    for (const double x : direction_) length += x * x;
+    for (double& x : direction_) x /= std::sqrt(length);
     outlier_ = p.kv_len > 0 ? rng.Below(p.kv_len) : 0;
   }
 
