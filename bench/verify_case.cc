@@ -250,7 +250,11 @@ class Dealer {
 
   std::vector<Fill> Fills() const {
     std::vector<Fill> fills = {Fill::kNormal, Fill::kHidden};
-    for (const auto& [fill, name] : kFills) fills.push_back(fill);
+    for (const auto& [fill, name] : kFills)
+      // At zero, features and weights that are kinked have no second
+      // derivative, and differences see the kink.
+      if (fill != Fill::kZero || pass_ != Pass::kBackward)
+        fills.push_back(fill);
     return fills;
   }
 

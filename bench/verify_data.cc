@@ -7,7 +7,14 @@
 #include <new>
 #include <numbers>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)  // clang's way to say it
+#if __has_feature(address_sanitizer)
+#define SACCADE_ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SACCADE_ASAN 1
+#endif
+#if defined(SACCADE_ASAN)
 #include <sanitizer/asan_interface.h>
 #define SACCADE_CLOSE(p, n) ASAN_POISON_MEMORY_REGION(p, n)
 #define SACCADE_OPEN(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
@@ -169,8 +176,7 @@ std::vector<double> Tensor::Get() const {
 bool Tensor::Intact() const {
   if (!memory_.Intact()) return false;
   std::vector<std::byte> rest = Snapshot();
-  const std::byte* const base =
-      const_cast<GuardedBytes&>(memory_).bytes().data();
+  const std::byte* const base = memory().data();
   for (int64_t b = 0; b < view_.batch; ++b)
     for (int64_t h = 0; h < view_.heads; ++h)
       for (int64_t t = 0; t < view_.len; ++t)
@@ -180,7 +186,7 @@ bool Tensor::Intact() const {
 }
 
 std::vector<std::byte> Tensor::Snapshot() const {
-  const Bytes bytes = const_cast<GuardedBytes&>(memory_).bytes();
+  const Bytes bytes = memory();
   return {bytes.begin(), bytes.end()};
 }
 
@@ -210,8 +216,11 @@ class Filler {
  public:
   Filler(const CheckCase& c, const Problem& p, Rng& rng)
       : fill_(c.fill), p_(p), rng_(rng), direction_(p.qk_dim) {
-    for (double& x : direction_)
-      x = (rng.Below(2) ? 1 : -1) / std::sqrt(static_cast<double>(p.qk_dim));
+    // Of all lengths, for a sum of equal terms rounds one way at every step.
+    Normal(direction_.data(), p.qk_dim, 1);
+    double length = 0;
+    for (const double x : direction_) length += x * x;
+    for (double& x : direction_) x /= std::sqrt(length);
     outlier_ = p.kv_len > 0 ? rng.Below(p.kv_len) : 0;
   }
 

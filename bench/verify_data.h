@@ -43,7 +43,7 @@ class GuardedBytes {
   GuardedBytes(const GuardedBytes&) = delete;
   GuardedBytes& operator=(const GuardedBytes&) = delete;
 
-  Bytes bytes() { return {memory_ + kGuard, size_}; }
+  Bytes bytes() const { return {memory_ + kGuard, size_}; }
   void Poison();
   /// Whether nothing was written outside of bytes().
   bool Intact() const;
@@ -67,6 +67,8 @@ class Tensor {
   /// One element by its [B, H, T, D] index.
   void SetAt(int64_t index, double value);
   void Poison() { memory_.Poison(); }
+  /// All of it, gaps too.
+  Bytes memory() const { return memory_.bytes(); }
   /// Whether guards and gaps are as they were made.
   bool Intact() const;
   /// Everything, gaps too, to compare with later.

@@ -122,6 +122,7 @@ class Differences {
     // About 60 ms of oracle, in nanoseconds.
     const int64_t samples = std::max<int64_t>(
         8, static_cast<int64_t>(30e6 / (each * tensors + 1000)));
+    FindGains();
     for (int number = 0; number < tensors; ++number) {
       const size_t first = ref_.derivatives.size();
       Sample(number, samples);
@@ -130,6 +131,18 @@ class Differences {
   }
 
  private:
+  // size over the sum of the terms' absolute values, of each output.
+  void FindGains() {
+    Data absolute = ref_.data;
+    for (double& x : absolute.v) x = std::abs(x);
+    for (auto& extra : absolute.extra)
+      for (double& x : extra) x = std::abs(x);
+    const Result64 r = RunOn(variant_, p_, absolute);
+    gains_.resize(r.out.size(), 1.0);
+    for (size_t o = 0; o < r.out.size(); ++o)
+      if (r.out[o] > 0) gains_[o] = std::max(1.0, r.size[o] / r.out[o]);
+  }
+
   void Sample(int number, int64_t samples) {
     const ExtraShape s = TensorShape(variant_, p_, number);
     const int64_t members = s.heads / p_.kv_heads;  // heads in a group
@@ -178,7 +191,7 @@ class Differences {
       const double weight = ref_.data.dout[o];
       const double step = above.out[o] - below.out[o];
       change += weight * step;
-      moved += std::abs(weight * step);
+      moved += std::abs(weight * step) * gains_[o];
       total += std::abs(weight * above.out[o]);
       grown += std::abs(weight) * (above.size[o] - ref_.size[o]);
       shrunk += std::abs(weight) * (ref_.size[o] - below.size[o]);
@@ -207,6 +220,7 @@ class Differences {
   Reference& ref_;
   const Problem& p_;
   Rng rng_;
+  std::vector<double> gains_;
 };
 
 }  // namespace

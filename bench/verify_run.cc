@@ -85,12 +85,11 @@ void Paste(const std::vector<double>& part, const Problem& p, int64_t heads,
 }
 
 Written RunWhole(const CheckCase& c, const Plan& plan, const Problem& p,
-                 const Data& data) {
+                 const Data& data, Exec& exec) {
   Written w;
-  SlotExec exec(c.slots);
   const Variant& variant = *c.variant;
   const Operands operands(variant, p, data, c.layout);
-  const Footprint need = plan.Memory(c.slots);
+  const Footprint need = plan.Memory(exec.slots());
   Tensor out(p.batch, p.q_heads, p.q_len, p.v_dim, p.dtype, c.layout);
   LseBuffer lse(variant, p, p.q_len);
   GuardedBytes scratch(need.forward_scratch), saved(need.saved);
@@ -139,7 +138,7 @@ Written RunWhole(const CheckCase& c, const Plan& plan, const Problem& p,
 // Appends tokens first .. first + n - 1.
 std::string ExtendOnce(const CheckCase& c, const Plan& plan, const Problem& p,
                        const Data& data, int64_t first, int64_t n, Bytes state,
-                       Written* w) {
+                       Exec& exec, Written* w) {
   const Variant& variant = *c.variant;
   Problem piece = p;
   piece.q_len = piece.kv_len = n;
@@ -150,11 +149,10 @@ std::string ExtendOnce(const CheckCase& c, const Plan& plan, const Problem& p,
     const ExtraShape s = TensorShape(variant, p, t);
     TensorOf(part, t) = Slice(TensorOf(whole, t), p, s.heads, s.dim, first, n);
   }
-  SlotExec exec(c.slots);
   const Operands operands(variant, piece, part, c.layout);
   Tensor out(p.batch, p.q_heads, n, p.v_dim, p.dtype, c.layout);
   LseBuffer lse(variant, p, n);
-  GuardedBytes scratch(plan.Memory(c.slots).extend_scratch);
+  GuardedBytes scratch(plan.Memory(exec.slots()).extend_scratch);
   const Status status = plan.Extend(operands.inputs(), {out.view(), lse.data()},
                                     state, scratch.bytes(), exec);
   if (!status.ok())
@@ -169,12 +167,12 @@ std::string ExtendOnce(const CheckCase& c, const Plan& plan, const Problem& p,
 }
 
 Written RunDecode(const CheckCase& c, const Plan& plan, const Problem& p,
-                  const Data& data) {
+                  const Data& data, Exec& exec) {
   Written w;
   const int64_t rows = p.batch * p.q_heads * p.q_len;
   w.out.resize(rows * p.v_dim);
   if (c.variant->traits.lse) w.lse.resize(rows);
-  GuardedBytes state(plan.Memory(c.slots).state);
+  GuardedBytes state(plan.Memory(exec.slots()).state);
   if (const Status s = plan.Reset(state.bytes()); !s.ok()) {
     w.trouble = "Reset refused: " + s.message();
     return w;
@@ -185,7 +183,7 @@ Written RunDecode(const CheckCase& c, const Plan& plan, const Problem& p,
   for (int64_t at = 0; at < p.kv_len && w.trouble.empty();) {
     const int64_t want = rng.Below(2) ? 1 : rng.Below(most + 1);
     const int64_t n = std::min({want, most, p.kv_len - at});
-    w.trouble = ExtendOnce(c, plan, p, data, at, n, state.bytes(), &w);
+    w.trouble = ExtendOnce(c, plan, p, data, at, n, state.bytes(), exec, &w);
     at += n;
   }
   if (w.trouble.empty() && !state.Intact())
@@ -325,9 +323,9 @@ void CompareHidden(const CheckCase& c, const Reference& ref,
 }  // namespace
 
 Written RunPass(const CheckCase& c, const Plan& plan, const Problem& problem,
-                const Data& data) {
-  return c.pass == Pass::kDecode ? RunDecode(c, plan, problem, data)
-                                 : RunWhole(c, plan, problem, data);
+                const Data& data, Exec& exec) {
+  return c.pass == Pass::kDecode ? RunDecode(c, plan, problem, data, exec)
+                                 : RunWhole(c, plan, problem, data, exec);
 }
 
 CheckResult RunCase(const CheckCase& c, const Reference& ref) {
@@ -336,7 +334,8 @@ CheckResult RunCase(const CheckCase& c, const Reference& ref) {
   if (!plan.ok())
     return {CheckResult::Kind::kRefused, 0, plan.status().message()};
   Judge judge(c.variant->kappa);
-  const Written w = RunPass(c, **plan, ref.problem, ref.data);
+  SlotExec exec(c.slots);
+  const Written w = RunPass(c, **plan, ref.problem, ref.data, exec);
   if (!w.trouble.empty()) {
     judge.Fail(w.trouble);
     return judge.result();
@@ -344,9 +343,10 @@ CheckResult RunCase(const CheckCase& c, const Reference& ref) {
   CompareOutputs(ref, w, judge);
   if (c.pass == Pass::kBackward) CompareGradients(c, ref, w, judge);
   if (c.fill == Fill::kHidden)
-    CompareHidden(c, ref, w,
-                  RunPass(c, **plan, ref.problem, Poisoned(*c.variant, ref)),
-                  judge);
+    CompareHidden(
+        c, ref, w,
+        RunPass(c, **plan, ref.problem, Poisoned(*c.variant, ref), exec),
+        judge);
   return judge.result();
 }
 

@@ -34,10 +34,11 @@ struct Written {
   std::string trouble;
 };
 
-/// Runs a case's pass once on `data`. `problem` is the resolved one of the
-/// whole sequence. All memory that is written is poisoned before.
+/// Runs a case's pass once on `data`, on `exec` instead of the case's slots.
+/// `problem` is the resolved one of the whole sequence. All memory that is
+/// written is poisoned before.
 Written RunPass(const CheckCase& c, const Plan& plan, const Problem& problem,
-                const Data& data);
+                const Data& data, Exec& exec);
 
 /// Runs a case against its reference.
 CheckResult RunCase(const CheckCase& c, const Reference& reference);
