@@ -197,45 +197,38 @@ HWY_NOINLINE void ScoreGradients(const Block& b, const float* factor, int key,
   }
 }
 
-// The first n elements of a vector; the others are 0.
-HWY_INLINE V LoadSome(const float* from, int n) {
-  if (n >= kLanes) return hn::LoadU(d, from);
-  HWY_ALIGN float all[kLanes] = {};
-  std::memcpy(all, from, static_cast<size_t>(n) * sizeof(float));
-  return hn::Load(d, all);
-}
-HWY_INLINE void StoreSome(V v, float* to, int n) {
+// to[0 .. n - 1] += v; no element beyond is touched.
+HWY_INLINE void AddSome(V v, float* to, int n) {
   if (n >= kLanes) {
-    hn::StoreU(v, d, to);
+    hn::StoreU(hn::Add(hn::LoadU(d, to), v), d, to);
     return;
   }
   HWY_ALIGN float all[kLanes];
   hn::Store(v, d, all);
-  std::memcpy(to, all, static_cast<size_t>(n) * sizeof(float));
+  for (int c = 0; c < n; ++c) to[c] += all[c];
 }
 
 // to[r][first ..] += sum_k a(r, k) b[k][first ..] for kV vectors of columns, of
-// which `columns` exist; rows 0 .. rows - 1.
+// which `columns` exist; rows 0 .. rows - 1. What is there is added last: the
+// next tile need not wait until it comes from a far cache.
 template <int kV, ptrdiff_t kRow, ptrdiff_t kStep>
 HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
                              Rows<float> to, int rows, int first, int columns) {
   const int last = columns - (kV - 1) * kLanes;
   for (int r0 = 0; r0 < rows; r0 += kTile) {
     V acc[kTile][kV];
-    for (int r = 0; r < kTile; ++r) {
-      const float* from = to[std::min(r0 + r, rows - 1)] + first;
-      for (int j = 0; j + 1 < kV; ++j)
-        acc[r][j] = hn::LoadU(d, from + j * kLanes);
-      acc[r][kV - 1] = LoadSome(from + (kV - 1) * kLanes, last);
-    }
+    for (int r = 0; r < kTile; ++r)
+      for (int j = 0; j < kV; ++j) acc[r][j] = hn::Zero(d);
     Multiply(acc, FromScores<kRow, kStep>{a + r0 * kRow}, b.data + first,
              b.stride, n);
     for (int r = 0; r < kTile; ++r) {
       if (r0 + r >= rows) break;
       float* into = to[r0 + r] + first;
-      for (int j = 0; j + 1 < kV; ++j)
-        hn::StoreU(acc[r][j], d, into + j * kLanes);
-      StoreSome(acc[r][kV - 1], into + (kV - 1) * kLanes, last);
+      for (int j = 0; j + 1 < kV; ++j) {
+        float* at = into + j * kLanes;
+        hn::StoreU(hn::Add(hn::LoadU(d, at), acc[r][j]), d, at);
+      }
+      AddSome(acc[r][kV - 1], into + (kV - 1) * kLanes, last);
     }
   }
 }

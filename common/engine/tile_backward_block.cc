@@ -53,16 +53,22 @@ Rows<const float> AsFloats(const AnyRows& rows, int n, int64_t dim,
 // Which strips of rows hold a NaN or an infinity: those times 0 are not 0.
 uint32_t NotFinite(Rows<const float> rows, int n, int64_t dim) {
   uint32_t strips = 0;
-  for (int r = 0; r < n; ++r) {
-    const float* row = rows[r];
-    V sum = hn::Zero(d);
-    int64_t c = 0;
-    for (; c + kLanes <= dim; c += kLanes)
-      sum = hn::MulAdd(hn::LoadU(d, row + c), hn::Zero(d), sum);
+  const V zero = hn::Zero(d);
+  for (int strip = 0; strip < n; strip += kStrip) {
+    V sum = zero, sum2 = zero;
     float rest = 0;
-    for (; c < dim; ++c) rest += row[c] * 0;
-    const bool finite = hn::AllTrue(d, hn::Eq(sum, hn::Zero(d))) && rest == 0;
-    strips |= uint32_t{!finite} << r / kStrip;
+    for (int r = strip; r < std::min(n, strip + kStrip); ++r) {
+      const float* row = rows[r];
+      int64_t c = 0;
+      for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {
+        sum = hn::MulAdd(hn::LoadU(d, row + c), zero, sum);
+        sum2 = hn::MulAdd(hn::LoadU(d, row + c + kLanes), zero, sum2);
+      }
+      for (; c < dim; ++c) rest += row[c] * 0;
+    }
+    const bool finite =
+        hn::AllTrue(d, hn::Eq(hn::Add(sum, sum2), zero)) && rest == 0;
+    strips |= uint32_t{!finite} << strip / kStrip;
   }
   return strips;
 }
