@@ -294,7 +294,7 @@ TEST_CASE("rounds interleave the cells, and every sample is kept") {
 
 TEST_CASE("what would take too long, or too much, is skipped with the reason") {
   const std::string name = AnyName();
-  const PlannedCell cell = *PlanCell(SmallCell(name, Pass::kForward, 256));
+  const Result<PlannedCell> cell = PlanCell(SmallCell(name, Pass::kForward, 256));
   const auto reason = [&](SpeedSettings settings, double seconds_left) {
     TimeModel model(1e9);
     model.Learn(cell, 0.5);
@@ -323,13 +323,13 @@ TEST_CASE("what would take too long, or too much, is skipped with the reason") {
 
 TEST_CASE("times of longer lengths are foretold from shorter ones") {
   const std::string name = AnyName();
-  const PlannedCell at1k = *PlanCell(SmallCell(name, Pass::kForward, 1024));
-  const PlannedCell at2k = *PlanCell(SmallCell(name, Pass::kForward, 2048));
+  const Result<PlannedCell> at1k = PlanCell(SmallCell(name, Pass::kForward, 1024));
+  const Result<PlannedCell> at2k = PlanCell(SmallCell(name, Pass::kForward, 2048));
   TimeModel model(1e9);
-  CHECK(model.Run(at1k) > 0);
-  model.Learn(at1k, 1);
-  CHECK(model.Run(at1k) == doctest::Approx(1));
-  CHECK(model.Run(at2k) ==
+  CHECK(model.Run(*at1k) > 0);
+  model.Learn(*at1k, 1);
+  CHECK(model.Run(*at1k) == doctest::Approx(1));
+  CHECK(model.Run(*at2k) ==
         doctest::Approx(at2k.flops() / at1k.flops()).epsilon(1e-6));
 }
 
