@@ -205,7 +205,8 @@ class Differences {
   void AddMedian(size_t first) {
     std::vector<double> sizes;
     for (size_t n = first; n < ref_.derivatives.size(); ++n)
-      sizes.push_back(ref_.derivatives[n].size);
+      if (ref_.derivatives[n].size > 0)  // not of what sees or is seen by none
+        sizes.push_back(ref_.derivatives[n].size);
     if (sizes.empty()) return;
     const auto middle = sizes.begin() + std::ssize(sizes) / 2;
     std::nth_element(sizes.begin(), middle, sizes.end());

@@ -39,31 +39,42 @@ Cost EluCost(const Problem& p) { return ScanCost(p, EluSpec(p)); }
 
 double Feature(double x) { return x > 0 ? x + 1 : std::exp(x); }
 
+oracle::Score Weight(const Problem& p, const double* q, const double* k) {
+  oracle::Score w{0, 0};
+  for (int64_t c = 0; c < p.qk_dim; ++c) {
+    const double product = p.scale * Feature(q[c]) * Feature(k[c]);
+    w.value += product;
+    w.size += std::abs(product) * (3 + std::abs(q[c]) + std::abs(k[c]));
+  }
+  return w;
+}
+
 // The explicit form: weights w_ij = scale phi(q_i).phi(k_j) over their sum.
-// Both sums are made of positive terms that are added up in any order; `size`
-// takes the terms of the upper one, and of the lower one as they move o_i.
+//
+// size: a product of a weight is in error by 1 u for itself, by 1 u for each of
+// its features, and by |x| u for the rounding of each feature's argument x, as
+// that of an exponential is. It moves o_i by its share of the weights, times
+// v_j - o_i.
 void EluOracle(const Problem& p, const OracleInputs& in,
                const OracleOutputs& out) {
   std::vector<double> weight(static_cast<size_t>(p.kv_len));
   oracle::ForRows(p, in, out, [&](const oracle::Row& x) {
-    double sum = kEpsilon;
-    for (int64_t j = 0; j < p.kv_len; ++j) {
-      weight[j] = 0;
-      if (!oracle::MaskSees(p, x.i, j)) continue;
-      for (int64_t c = 0; c < p.qk_dim; ++c)
-        weight[j] += Feature(x.q[c]) * Feature(x.k[j * p.qk_dim + c]);
-      weight[j] *= p.scale;
-      sum += weight[j];
-    }
+    double sum = kEpsilon, sum_size = 0;
+    for (int64_t j = 0; j < p.kv_len; ++j)
+      if (oracle::MaskSees(p, x.i, j))
+        sum += weight[j] = Weight(p, x.q, x.k + j * p.qk_dim).value;
     for (int64_t j = 0; j < p.kv_len; ++j) {
       if (!oracle::MaskSees(p, x.i, j)) continue;
+      const double size = Weight(p, x.q, x.k + j * p.qk_dim).size / sum;
+      sum_size += size;
       for (int64_t c = 0; c < p.v_dim; ++c) {
-        const double term = weight[j] / sum * x.v[j * p.v_dim + c];
-        x.out[c] += term;
-        x.size[c] += std::abs(term);
+        const double v = x.v[j * p.v_dim + c];
+        x.out[c] += weight[j] / sum * v;
+        x.size[c] += size * std::abs(v);
       }
     }
-    for (int64_t c = 0; c < p.v_dim; ++c) x.size[c] += std::abs(x.out[c]);
+    for (int64_t c = 0; c < p.v_dim; ++c)
+      x.size[c] += sum_size * std::abs(x.out[c]);
   });
 }
 
