@@ -40,7 +40,7 @@ struct TileSpec {
 /// the positions between. ForKeys ranges never fall in the gap.
 struct TileCall {
   ConstView q, k, v;
-  ConstView gate = {};     // [B, Hq, Tq, v_dim] when gated
+  ConstView gate = {};  // [B, Hq, Tq, v_dim] when gated
   View out = {};
   View ungated = {};       // when gated: the product before the gate, f32; or
                            //   null data
@@ -57,7 +57,8 @@ struct TileCall {
 /// Gradients of a gated spec treat dout as already multiplied by the gate: the
 /// plan does that, and the gate's own gradient.
 struct TileBackwardCall {
-  TileCall forward;     // q, k, v, positions; lse as Forward wrote it
+  TileCall forward;     // q, k, v, positions; lse as Forward wrote it. Key
+                        //   rows are positions: k_split is not read
   ConstView out, dout;  // out: softmax only
   View dq, dk, dv;
 };
