@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "reports/order.h"
 #include "reports/roster.h"
 #include "reports/text.h"
 
@@ -75,12 +76,9 @@ class Builder {
   }
 
   void Finish() {
-    std::stable_sort(
-        model_.settings.begin(), model_.settings.end(),
-        [](const Setting& a, const Setting& b) { return Cells(a) > Cells(b); });
-    std::stable_sort(
-        model_.claims.begin(), model_.claims.end(),
-        [](const Claim& a, const Claim& b) { return a.number < b.number; });
+    SortBy(model_.settings,
+           [](const Setting& setting) { return -Cells(setting); });
+    SortBy(model_.claims, [](const Claim& claim) { return claim.number; });
     // The headline protocol: one fixed set of bytes at every length.
     const auto headline = std::find(model_.protocols.begin(),
                                     model_.protocols.end(), "same-target");
@@ -110,39 +108,46 @@ class Builder {
     return places_.at({Get(record, peer ? "peer" : "variant"), peer});
   }
 
-  static size_t Cells(const Setting& setting) {
-    size_t cells = 0;
+  static int64_t Cells(const Setting& setting) {
+    int64_t cells = 0;
     for (const auto& [pass, entries] : setting.times) {
-      for (const auto& [entry, lengths] : entries) cells += lengths.size();
+      for (const auto& [entry, lengths] : entries) {
+        cells += static_cast<int64_t>(lengths.size());
+      }
     }
     return cells;
   }
 
+  // What is held equal: the record's own words stand for shapes only.
   static std::string SettingName(const Record& record) {
-    std::string name = Get(record, "setting");
-    if (!name.empty()) return name;
+    std::string name;
     const auto add = [&](const std::string& part) {
       if (!part.empty()) name += (name.empty() ? "" : ", ") + part;
     };
-    const auto count = [&](std::string_view field, std::string_view format) {
-      if (record.Has(field)) {
-        add(fmt::format(fmt::runtime(format), record.Count(field)));
-      }
+    const auto count = [&](std::string_view field, std::string_view unit) {
+      if (!record.Has(field)) return;
+      add(fmt::format("{} {}", record.Count(field), unit));
     };
     add(Get(record, "mask"));
     add(Get(record, "dtype"));
-    count("batch", "batch {}");
-    count("q_heads", "{} heads");
-    if (record.Count("kv_heads") != record.Count("q_heads")) {
-      count("kv_heads", "{} key heads");
-    }
-    count("qk_dim", "width {}");
-    if (record.Count("v_dim") != record.Count("qk_dim")) {
-      count("v_dim", "value width {}");
-    }
-    count("threads", "{} threads");
+    add(record.Has("setting") ? Get(record, "setting") : ShapeOf(record));
+    if (record.Count("batch") != 1) count("batch", "sequences");
+    count("threads", record.Count("threads") == 1 ? "thread" : "threads");
     add(Get(record, "target"));
     return name.empty() ? "one setting" : name;
+  }
+
+  static std::string ShapeOf(const Record& record) {
+    if (!record.Has("q_heads") || !record.Has("qk_dim")) return "";
+    std::string shape = fmt::format("{} heads of {}", record.Count("q_heads"),
+                                    record.Count("qk_dim"));
+    if (record.Count("kv_heads") != record.Count("q_heads")) {
+      shape += fmt::format(", {} of keys", record.Count("kv_heads"));
+    }
+    if (record.Count("v_dim") != record.Count("qk_dim")) {
+      shape += fmt::format(", values of {}", record.Count("v_dim"));
+    }
+    return shape;
   }
 
   Setting& SettingOf(const Record& record) {
@@ -369,9 +374,7 @@ class Builder {
             {key.entry, key.what + ", " + key.change, curve.outcome});
       }
     }
-    std::stable_sort(
-        model_.gaps.begin(), model_.gaps.end(),
-        [](const Gap& a, const Gap& b) { return a.entry < b.entry; });
+    SortBy(model_.gaps, [](const Gap& gap) { return gap.entry; });
   }
 
   Model& model_;

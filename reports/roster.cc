@@ -1,8 +1,8 @@
 #include "reports/roster.h"
 
 #include <algorithm>
-#include <tuple>
 
+#include "reports/order.h"
 #include "reports/text.h"
 
 namespace saccade::reports {
@@ -25,10 +25,8 @@ void Roster::Take(const Record& record) {
 
 std::vector<Entry> Roster::Finish() {
   for (Entry& entry : entries_) Inherit(entry);
-  std::stable_sort(
-      entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
-        return std::tie(a.peer, a.order) < std::tie(b.peer, b.order);
-      });
+  SortBy(entries_,
+         [](const Entry& entry) { return std::pair(entry.peer, entry.order); });
   Dress();
   return std::move(entries_);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "reports/order.h"
 #include "reports/text.h"
 
 namespace saccade::reports {
@@ -339,10 +340,7 @@ Verdict MakeVerdict(const Model& model) {
   SetProbe(model, verdict);
   verdict.rows = PairUp(model);
   AddUnmeasured(model, verdict.rows);
-  std::stable_sort(verdict.rows.begin(), verdict.rows.end(),
-                   [](const VerdictRow& a, const VerdictRow& b) {
-                     return a.entry() < b.entry();
-                   });
+  SortBy(verdict.rows, [](const VerdictRow& row) { return row.entry(); });
   for (VerdictRow& row : verdict.rows) {
     JudgeCheck(model, row);
     JudgeSpeed(model, verdict, row);

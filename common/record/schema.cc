@@ -25,8 +25,8 @@ constexpr Field kFields[] = {
 
     {"variant", kText, "The full spec string, knobs and position included"},
     {"setting", kText,
-     "What is held equal among compared cells, in a few words; when missing, "
-     "made from the shape fields"},
+     "The shape of heads that compared cells have in common, in a few words; "
+     "when missing, made from the shape fields"},
     {"pass", kText, "Which pass ran", 0, 0, "forward|backward|decode"},
     {"dtype", kText, "Storage type: f32, bf16"},
     {"mask", kText, "none, causal, causal_top_left"},
