@@ -180,10 +180,9 @@ std::string Claims(const Model& model) {
   }
   if (pass + fail + rest == 0) return "";
   return fmt::format(
-      "Of {} assertions from theory and the literature {} hold here, {} do "
-      "not, "
-      "{} were not run.",
-      pass + fail + rest, pass, fail, rest);
+      "Assertions from theory and the literature: {} hold here, {} do not, {} "
+      "were not judged.",
+      pass, fail, rest);
 }
 
 }  // namespace

@@ -65,9 +65,8 @@ Figure MemoryFigure(const Model& model, const Setting& setting,
   figure.title = TitleOf(pass);
   figure.table.caption = fmt::format("{}, {}", figure.title, setting.name);
   figure.caption = fmt::format(
-      "{}. {}. What needs nothing cannot stand on a logarithmic axis; the "
-      "table "
-      "has it.",
+      "{}. What needs nothing cannot stand on a logarithmic axis; the table "
+      "has it. Setting: {}.",
       CaptionOf(pass), setting.name);
   figure.chart = ToJson(chart);
   return figure;

@@ -105,6 +105,7 @@ data SectionData(const Section& section, bool html) {
   out.set("id", section.id);
   out.set("title", section.title);
   out.set("lead", Shown(section.lead));
+  out.set("has_figures", !section.figures.empty());
   out.set("figures", ListData(section.figures, FigureData));
   std::vector<Table> tables;
   for (const Table& table : section.tables) {

@@ -65,9 +65,11 @@ std::vector<Banner> Banners(const Model& model) {
         {"These runs are of different machines or builds",
          "Times of one are not comparable with those of the other."});
   }
+  std::string notes;
   for (const std::string& note : model.notes) {
-    banners.push_back({"Note", note});
+    notes += (notes.empty() ? "" : " ") + note;
   }
+  if (!notes.empty()) banners.push_back({"Note", notes});
   if (!model.warnings.empty()) {
     banners.push_back(
         {fmt::format("{} remark{} on reading the record", model.warnings.size(),

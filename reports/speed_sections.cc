@@ -45,7 +45,7 @@ Table LengthTable(const Model& model, const ByEntry<Timing>& cells,
 }
 
 std::string GrowthText(const PowerFit& fit) {
-  return fit.known() ? fmt::format("n^{:.2f}", fit.exponent) : "";
+  return fit.known() ? "n^" + FormatFixed(fit.exponent, 2) : "";
 }
 
 Figure TimeFigure(const Model& model, const Setting& setting,
@@ -59,7 +59,7 @@ Figure TimeFigure(const Model& model, const Setting& setting,
   figure.table = LengthTable(model, cells, [](const Timing& timing) {
     return Cell{FormatTime(timing.ns.value)};
   });
-  figure.table.columns.push_back({"grows as n^"});
+  figure.table.columns.push_back({"exponent"});
   figure.table.columns.push_back({"over n", false});
   size_t row = 0;
   for (const auto& [entry, lengths] : cells) {
@@ -86,8 +86,8 @@ Figure TimeFigure(const Model& model, const Setting& setting,
   figure.table.caption = fmt::format("{}, {}", figure.title, setting.name);
   figure.caption = fmt::format(
       "Medians of raw samples; rounds go over all variants in turn, so that "
-      "drift hits all alike. {}. Exponents: least squares on logarithms over "
-      "the {} longest lengths.",
+      "drift hits all alike. Exponents: least squares on logarithms over the "
+      "{1} longest lengths. Setting: {0}.",
       setting.name, kFitPoints);
   figure.chart = ToJson(chart);
   return figure;
@@ -182,7 +182,7 @@ Figure ShareFigure(const Model& model, const Setting& setting,
   figure.title = fmt::format("The {} pass", pass);
   figure.caption = fmt::format(
       "Visible work over median time, of the peak measured in the same run. "
-      "{}. A variant that skips work may be fast with a low share.",
+      "A variant that skips work may be fast with a low share. Setting: {}.",
       setting.name);
   figure.table = LengthTable(model, cells, [](const Timing& timing) {
     return Cell{FormatShare(timing.peak_share)};

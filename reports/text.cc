@@ -73,7 +73,11 @@ std::string FormatNumber(double number) {
 std::string FormatFixed(double number, int digits) {
   if (std::isnan(number)) return kUnknown;
   if (std::abs(number) >= 1e9) return fmt::format("{:.2e}", number);
-  return fmt::format("{:.{}f}", number, digits);
+  std::string text = fmt::format("{:.{}f}", number, digits);
+  if (text.find_first_not_of("-0.") == std::string::npos && text[0] == '-') {
+    text.erase(0, 1);  // no minus before nothing
+  }
+  return text;
 }
 
 namespace {

@@ -15,7 +15,11 @@ Cell NameCell(const Model& model, const VerdictRow& row) {
   const Entry& entry = model.at(row.entry());
   Cell cell = {entry.spec, "", "code", entry.colour, entry.shape};
   if (row.timed >= 0 && row.trained >= 0 && row.timed != row.trained) {
-    cell.small = "trained: " + model.at(row.trained).spec;
+    // The name is said already; what may follow it are knobs and positions.
+    const std::string knobs =
+        model.at(row.trained).spec.substr(entry.name.size());
+    cell.small =
+        knobs.empty() ? "trained without knobs" : "trained as " + knobs;
   } else if (row.timed < 0 && row.trained >= 0) {
     cell.small = "trained only";
   }
@@ -25,10 +29,10 @@ Cell NameCell(const Model& model, const VerdictRow& row) {
 Cell CheckCell(const VerdictRow& row) {
   if (row.check.kind == Outcome::Kind::kFail) return {"FAIL", "", "fail"};
   if (!row.checked) return {"not run", "", "quiet"};
-  return {
-      "ok",
-      fmt::format("{} of {}", FormatNumber(row.worst), FormatNumber(row.kappa)),
-      "good"};
+  return {"ok",
+          fmt::format("{} of {}", FormatFixed(row.worst, 1),
+                      FormatFixed(row.kappa, 0)),
+          "good"};
 }
 
 Cell TimeCell(const VerdictRow& row) {
@@ -62,7 +66,7 @@ std::vector<Column> Columns(const Verdict& verdict) {
   if (verdict.length > 0) {
     columns.push_back({"time, n = " + FormatLength(verdict.length)});
     columns.push_back({"speed-up"});
-    columns.push_back({"grows as n^"});
+    columns.push_back({"exponent"});
     columns.push_back({"of peak"});
     columns.push_back({"scratch"});
     columns.push_back({"state"});

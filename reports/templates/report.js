@@ -8,8 +8,6 @@
   const SHAPES = ["circle", "rect", "triangle", "rectRot", "star", "crossRot"];
   const COLOURS = 7;
   const DASHES = [[], [6, 4], [2, 3]];
-  // Colours come round again after seven; then lines get long dashes.
-  const DASHES_AGAIN = [[14, 3], [6, 4, 2, 4], [2, 6]];
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = () => window.innerWidth < 640;
@@ -229,10 +227,11 @@
     };
   }
 
-  function dashOf(series) {
-    const table = series.colour >= COLOURS ? DASHES_AGAIN : DASHES;
-    return table[series.style % table.length];
-  }
+  const dashOf = (style) => DASHES[style % DASHES.length];
+
+  // Colours come round again after seven; then the points are hollow.
+  const hollow = (spec, series) =>
+    spec.lines ? series.colour >= COLOURS : series.style !== 0;
 
   function datasetsOf(spec, ink) {
     const sets = [];
@@ -263,12 +262,12 @@
         data: series.points.map((p) => ({ x: p[0], y: p[1], low: p[2], high: p[3] })),
         showLine: spec.lines,
         borderWidth: 2,
-        borderDash: spec.lines ? dashOf(series) : [],
-        backgroundColor: spec.lines || series.style === 0 ? colour : ink.paper,
+        borderDash: spec.lines ? dashOf(series.style) : [],
+        backgroundColor: hollow(spec, series) ? ink.paper : colour,
         pointStyle: SHAPES[series.shape % SHAPES.length],
         pointRadius: spec.lines ? 3.5 : 6,
         pointHoverRadius: spec.lines ? 6 : 8,
-        pointBorderWidth: 2,
+        pointBorderWidth: spec.lines ? 1.5 : 2,
       }));
     }
     return sets;
@@ -357,7 +356,7 @@
     star: "M15 3.5v9M10.5 8h9M12 5l6 6M18 5l-6 6",
     crossRot: "M11.5 4.5l7 7M18.5 4.5l-7 7",
   };
-  function swatch(colour, shape, dash) {
+  function swatch(colour, shape, dash, fill) {
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("width", "30");
     svg.setAttribute("height", "16");
@@ -374,7 +373,7 @@
                     "stroke-dasharray": dash.join(" ") || "none" });
     }
     if (shape) {
-      add("path", { d: PATHS[shape], fill: colour, stroke: colour,
+      add("path", { d: PATHS[shape], fill: fill, stroke: colour,
                     "stroke-width": 1.5 });
     }
     return svg;
@@ -407,16 +406,17 @@
     figure.legend.textContent = "";
     const names = new Set();
     const layers = new Map();
+    const manyLayers = new Set(spec.series.map((s) => s.layer)).size > 1;
     for (const series of spec.series) {
       layers.set(series.layer, Math.min(series.style,
         layers.has(series.layer) ? layers.get(series.layer) : 9));
       if (names.has(series.name)) continue;
       names.add(series.name);
       const colour = "var(--c" + (series.colour % COLOURS) + ")";
-      const dash = spec.lines ? dashOf(Object.assign({}, series,
-        { style: layers.size > 1 ? 0 : series.style })) : null;
-      const parts = [swatch(colour, SHAPES[series.shape % SHAPES.length], dash),
-                     series.name];
+      const dash = spec.lines ? dashOf(manyLayers ? 0 : series.style) : null;
+      const fill = hollow(spec, series) ? "var(--paper)" : colour;
+      const parts = [swatch(colour, SHAPES[series.shape % SHAPES.length], dash,
+                            fill), series.name];
       if (series.note) {
         const note = document.createElement("i");
         note.textContent = series.note;
@@ -424,10 +424,10 @@
       }
       button(figure, "name " + series.name, parts, series.name);
     }
-    if (layers.size > 1) {
+    if (manyLayers) {
       for (const [layer, style] of layers) {
         button(figure, "layer " + layer, spec.lines
-          ? [swatch("var(--quiet)", null, DASHES[style % 3]), layer]
+          ? [swatch("var(--quiet)", null, dashOf(style)), layer]
           : [(style === 0 ? "● " : "○ ") + layer], null);
       }
     }
