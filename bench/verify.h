@@ -34,7 +34,7 @@ const char* NameOf(Pass pass);
 /// What the inputs hold.
 enum class Fill : uint8_t {
   kNormal,   // standard normal
-  kZero,     // q and k are zero
+  kZero,     // queries are zero
   kHuge,     // scores near +90 and -90
   kTied,     // all scores of a query are equal
   kRising,   // the running maximum rises with every key

@@ -242,8 +242,6 @@ class Filler {
     const double place =
         static_cast<double>(j + 1) / static_cast<double>(p_.kv_len);
     switch (fill_) {
-      case Fill::kZero:
-        return Line(row, 0);
       case Fill::kHuge:
         return Line(row, Sign() * Reach(90) * (0.9 + 0.1 * Along()));
       case Fill::kRising:

@@ -105,10 +105,12 @@ void Hide(const CheckCase& c, Reference& ref) {
 // heads do not touch each other, so one element of each is moved at a time.
 //
 // The size of a derivative bounds what an implementation may add up to make it:
-// what each output contributes, |dout| |d out / dx|, and the same for the size
-// of the outputs, which does not cancel where the outputs' own changes do.
-// Where by chance both nearly cancel for one element, its tensor's median
-// stands in.
+// for each output, what the element changes of it and of its size (which holds
+// the size of the scores), times the output's gain, size over its terms:
+// weights are off by as much before they are multiplied. Where all scores of a
+// row are alike, both cancel exactly, for normalised weights do not see what
+// scores have in common; Floor() says how large the terms are that do so, in
+// the mean.
 class Differences {
  public:
   Differences(const CheckCase& c, Reference& ref)
@@ -124,9 +126,10 @@ class Differences {
         8, static_cast<int64_t>(30e6 / (each * tensors + 1000)));
     FindGains();
     for (int number = 0; number < tensors; ++number) {
-      const size_t first = ref_.derivatives.size();
+      floors_.clear();
+      for (int64_t g = 0; g < p_.batch * p_.kv_heads; ++g)
+        floors_.push_back(Floor(number, g));
       Sample(number, samples);
-      AddMedian(first);
     }
   }
 
@@ -186,32 +189,36 @@ class Differences {
   void Add(int number, int64_t index, int64_t group, const Result64& above,
            const Result64& below) {
     const int64_t block = p_.q_heads / p_.kv_heads * p_.q_len * p_.v_dim;
-    double change = 0, moved = 0, grown = 0, shrunk = 0, total = 0;
+    double change = 0, size = 0, total = 0;
     for (int64_t o = group * block; o < (group + 1) * block; ++o) {
       const double weight = ref_.data.dout[o];
       const double step = above.out[o] - below.out[o];
       change += weight * step;
-      moved += std::abs(weight * step) * gains_[o];
       total += std::abs(weight * above.out[o]);
-      grown += std::abs(weight) * (above.size[o] - ref_.size[o]);
-      shrunk += std::abs(weight) * (ref_.size[o] - below.size[o]);
+      size += std::abs(weight) * gains_[o] *
+              (std::abs(step) + std::abs(above.size[o] - ref_.size[o]) +
+               std::abs(ref_.size[o] - below.size[o]));
     }
-    ref_.derivatives.push_back(
-        {number, index, change / (2 * kStep),
-         (moved + std::abs(grown) + std::abs(shrunk)) / (2 * kStep),
-         0x1p-53 * total / kStep});
+    ref_.derivatives.push_back({number, index, change / (2 * kStep),
+                                size / (2 * kStep) + floors_[group],
+                                0x1p-53 * total / kStep});
   }
 
-  void AddMedian(size_t first) {
-    std::vector<double> sizes;
-    for (size_t n = first; n < ref_.derivatives.size(); ++n)
-      if (ref_.derivatives[n].size > 0)  // not of what sees or is seen by none
-        sizes.push_back(ref_.derivatives[n].size);
-    if (sizes.empty()) return;
-    const auto middle = sizes.begin() + std::ssize(sizes) / 2;
-    std::nth_element(sizes.begin(), middle, sizes.end());
-    for (size_t n = first; n < ref_.derivatives.size(); ++n)
-      ref_.derivatives[n].size += *middle;
+  // What all outputs of a group may be off by, spread over its q or k: a weight
+  // depends on them as a whole, by a power (large scores) or exponentially
+  // (features of negative numbers). 0 for tensors in which outputs are linear.
+  double Floor(int number, int64_t group) const {
+    if (number != kQuery && number != kKey) return 0;
+    const int64_t groups = p_.batch * p_.kv_heads;
+    const std::vector<double>& x = number == kQuery ? ref_.data.q : ref_.data.k;
+    double total = 0, length = 0;
+    const int64_t outs = std::ssize(ref_.size) / groups;
+    for (int64_t o = group * outs; o < (group + 1) * outs; ++o)
+      total += std::abs(ref_.data.dout[o]) * ref_.size[o];
+    const int64_t elements = std::ssize(x) / groups;
+    for (int64_t n = group * elements; n < (group + 1) * elements; ++n)
+      length += std::min(std::abs(x[n]), 1.0);
+    return length > 0 ? total / length : 0;
   }
 
   // Truncation is about kStep^2, rounding 1e-16 / kStep.
@@ -221,7 +228,7 @@ class Differences {
   Reference& ref_;
   const Problem& p_;
   Rng rng_;
-  std::vector<double> gains_;
+  std::vector<double> gains_, floors_;
 };
 
 }  // namespace

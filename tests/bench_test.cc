@@ -173,8 +173,9 @@ TEST_CASE(
   }
   CHECK(terminal.str().find("75 %") != std::string::npos);
   CHECK(terminal.str().ends_with("\r\x1b[K"));
-  CHECK(file.str().find('\r') == std::string::npos);
-  CHECK(std::count(file.str().begin(), file.str().end(), '\n') == 2);
+  const std::string log = file.str();
+  CHECK(log.find('\r') == std::string::npos);
+  CHECK(std::count(log.begin(), log.end(), '\n') == 2);
 }
 
 CellSpec SmallCell(const std::string& spec, Pass pass, int64_t length,
@@ -263,7 +264,8 @@ TEST_CASE("rounds interleave the cells, and every sample is kept") {
   const std::string name = AnyName();
   std::vector<PlannedCell> cells;
   for (const int64_t length : {32, 33})
-    cells.push_back(std::move(*PlanCell(SmallCell(name, Pass::kForward, length))));
+    cells.push_back(
+        std::move(*PlanCell(SmallCell(name, Pass::kForward, length))));
   SpeedSettings settings;
   settings.sample_seconds = 1e-4;
   settings.cell_seconds = 1;
@@ -294,7 +296,8 @@ TEST_CASE("rounds interleave the cells, and every sample is kept") {
 
 TEST_CASE("what would take too long, or too much, is skipped with the reason") {
   const std::string name = AnyName();
-  const PlannedCell cell = std::move(*PlanCell(SmallCell(name, Pass::kForward, 256)));
+  const PlannedCell cell =
+      std::move(*PlanCell(SmallCell(name, Pass::kForward, 256)));
   const auto reason = [&](SpeedSettings settings, double seconds_left) {
     TimeModel model(1e9);
     model.Learn(cell, 0.5);
@@ -323,8 +326,10 @@ TEST_CASE("what would take too long, or too much, is skipped with the reason") {
 
 TEST_CASE("times of longer lengths are foretold from shorter ones") {
   const std::string name = AnyName();
-  const PlannedCell at1k = std::move(*PlanCell(SmallCell(name, Pass::kForward, 1024)));
-  const PlannedCell at2k = std::move(*PlanCell(SmallCell(name, Pass::kForward, 2048)));
+  const PlannedCell at1k =
+      std::move(*PlanCell(SmallCell(name, Pass::kForward, 1024)));
+  const PlannedCell at2k =
+      std::move(*PlanCell(SmallCell(name, Pass::kForward, 2048)));
   TimeModel model(1e9);
   CHECK(model.Run(at1k) > 0);
   model.Learn(at1k, 1);

@@ -132,7 +132,7 @@ TEST_CASE("the command line says what is wrong in one line and exits with 2") {
            {{"compare", "--only", "softmax.naiev"}, "did you mean"},
            {{"compare", "--only", AnyName() + ":nothing=1"}, "nothing"},
            {{"compare", "-n", "5:x"}, "sweep"},
-           {{"compare", "-n"}, "-n"},
+           {{"compare", "-n"}, "--length"},
            {{"compare", "--profile", "quik"}, "did you mean quick?"},
            {{"compare", "--measure", "sped"}, "did you mean speed?"},
            {{"compare", "--dtype", "f16"}, "f32"},

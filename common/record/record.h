@@ -3,8 +3,8 @@
 // A run is a file of JSON lines (run.jsonl): a header, then one record a line,
 // written as it is measured. Killed at any moment it leaves a readable file.
 // reports/SCHEMA.md documents every field.
-#ifndef SACCADE_RECORD_RECORD_H_
-#define SACCADE_RECORD_RECORD_H_
+#ifndef SACCADE_COMMON_RECORD_RECORD_H_
+#define SACCADE_COMMON_RECORD_RECORD_H_
 
 #include <cstdint>
 #include <string>
@@ -106,4 +106,4 @@ class RecordWriter {
 
 }  // namespace saccade::record
 
-#endif  // SACCADE_RECORD_RECORD_H_
+#endif  // SACCADE_COMMON_RECORD_RECORD_H_

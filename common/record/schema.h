@@ -1,7 +1,7 @@
 // The schema of a run's records: one table of kinds and fields, which both
 // checks records and writes their documentation (reports/SCHEMA.md).
-#ifndef SACCADE_RECORD_SCHEMA_H_
-#define SACCADE_RECORD_SCHEMA_H_
+#ifndef SACCADE_COMMON_RECORD_SCHEMA_H_
+#define SACCADE_COMMON_RECORD_SCHEMA_H_
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -77,4 +77,4 @@ std::string SchemaMarkdown();
 
 }  // namespace saccade::record
 
-#endif  // SACCADE_RECORD_SCHEMA_H_
+#endif  // SACCADE_COMMON_RECORD_SCHEMA_H_
