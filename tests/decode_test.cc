@@ -368,7 +368,7 @@ TEST_CASE("a decoding step is the equation, on every target") {
           CAPTURE(c.name);
           CAPTURE(shape.keys);
           CAPTURE(shape.d);
-          CAPTURE(NameOf(dtype));
+          CAPTURE(std::string(NameOf(dtype)));
           Step step(MakeSpec(c, dtype, shape.d, shape.e), shape.queries,
                     shape.keys);
           step.Run();
@@ -575,7 +575,7 @@ TEST_CASE("any split of a sequence into Extends is the causal sum") {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       for (const int64_t most : {1, 9, 700}) {
         CAPTURE(c.name);
-        CAPTURE(NameOf(dtype));
+        CAPTURE(std::string(NameOf(dtype)));
         CAPTURE(most);
         constexpr int64_t kTokens = 700;
         Sequence s(c, dtype, kTokens, most);
@@ -608,6 +608,27 @@ TEST_CASE("Extend equals Forward") {
                 nullptr) <= 1);
     CHECK(Worst(s.spec, c, s.q, s.k, s.v, nullptr, s.out, 0, kTokens, kTokens,
                 s.lse.data()) <= 1);
+  }
+}
+
+// The problem's own window ends sinks' sight too, but not before it is over.
+TEST_CASE("a window's sinks stay in its cache for as long as they are seen") {
+  for (const int64_t high : {3, 99, 300}) {
+    Part part = Band(2, 6);
+    part.high = high;
+    const Case c{"sinks within a window", {part}, [&](int64_t i, int64_t j) {
+                   return j <= i && i - j <= high && (i - j <= 2 || j < 6);
+                 }};
+    for (const int64_t most : {1, 7, 200}) {
+      CAPTURE(high);
+      CAPTURE(most);
+      constexpr int64_t kTokens = 400;
+      Sequence s(c, DType::kF32, kTokens, most);
+      while (s.held < kTokens)
+        REQUIRE(s.Extend(std::min(most, kTokens - s.held)).ok());
+      CHECK(Worst(s.spec, c, s.q, s.k, s.v, nullptr, s.out, 0, kTokens, kTokens,
+                  s.lse.data()) <= 1);
+    }
   }
 }
 

@@ -63,7 +63,8 @@ struct TileBackwardCall {
   View dq, dk, dv;
 };
 
-size_t TileForwardScratch(const TileSpec& spec, int slots);
+/// `q_len`: the largest of any call.
+size_t TileForwardScratch(const TileSpec& spec, int64_t q_len, int slots);
 void TileForward(const TileSpec& spec, const TileCall& call, Bytes scratch,
                  Exec& exec);
 

@@ -36,6 +36,12 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 //   Score(s, ahead)         ahead: i - j of lane 0, in class coordinates
 //   Norm(query)             without kRunning: what out is multiplied by
 
+// Where the rows of out stand in f32, `stride` from one query to the next.
+struct Sums {
+  float* at;
+  int64_t stride;
+};
+
 // The tile at hand.
 template <class Policy>
 class Tile {
@@ -58,6 +64,7 @@ class Tile {
  private:
   void LoadQueries();
   void LoadState();
+  Sums SumsOf() const;
   void ForEachKey();
   Rows Pack(const ConstView& from, const Batch& batch, float* to);
   Rows RowsOf(const ConstView& from, const Strip& strip, const float* packed);
@@ -94,22 +101,35 @@ HWY_INLINE void GatherRows(const T* from, int64_t step, int64_t rows,
     ConvertRow(from + r * step, static_cast<size_t>(dim), to + r * dim);
 }
 
-// columns = factor * rows, transposed; rows of either dtype.
-HWY_INLINE void LoadColumns(const ConstView& view, const TileWork& w,
-                            int queries, float factor, float* packed,
+// columns = factor * rows, transposed.
+HWY_INLINE void LoadColumns(Rows rows, int queries, int64_t dim, float factor,
                             float* columns) {
-  const int64_t step = w.part->step * view.row_stride;
-  Rows rows;
-  if (view.dtype == DType::kBF16) {
-    GatherRows(view.Row<BF16>(w.batch, w.head, w.q_row), step, queries,
-               view.dim, packed);
-    rows = {packed, view.dim};
-  } else {
-    rows = {view.Row<float>(w.batch, w.head, w.q_row), step};
-  }
   for (int g = 0; g < queries; g += kLanes)
     RowsToColumns(d, rows.at + g * rows.stride, rows.stride, queries - 1 - g,
-                  view.dim, factor, columns + g, kTile);
+                  dim, factor, columns + g, kTile);
+}
+
+template <class Policy>
+void Tile<Policy>::LoadQueries() {
+  const ConstView& q = call_.q;
+  const int64_t step = w_.part->step * q.row_stride;
+  Rows rows;
+  if (bf16_) {
+    GatherRows(q.Row<BF16>(w_.batch, w_.head, w_.q_row), step, queries_, q.dim,
+               s_.scores);
+    rows = {s_.scores, q.dim};
+  } else {
+    rows = {q.Row<float>(w_.batch, w_.head, w_.q_row), step};
+  }
+  LoadColumns(rows, queries_, q.dim, policy_.Factor(), s_.queries);
+}
+
+template <class Policy>
+Sums Tile<Policy>::SumsOf() const {
+  if (w_.carry.out != nullptr)
+    return {w_.carry.out, w_.part->step * spec_.v_dim};
+  return {call_.out.Row<float>(w_.batch, w_.head, w_.q_row),
+          w_.part->step * call_.out.row_stride};
 }
 
 template <class Policy>
@@ -117,21 +137,22 @@ void Tile<Policy>::LoadState() {
   if (w_.first) {
     std::fill_n(s_.out, spec_.v_dim * kTile, 0.0f);
   } else {
-    LoadColumns(call_.out, w_, queries_, 1.0f, s_.scores, s_.out);
+    const Sums sums = SumsOf();
+    LoadColumns({sums.at, sums.stride}, queries_, spec_.v_dim, 1.0f, s_.out);
   }
   if constexpr (!Policy::kRunning) return;
   std::fill_n(s_.max, kTile, kLowest);
   std::fill_n(s_.sum, kTile, 0.0f);
   if (w_.first) return;
   for (int i = 0; i < queries_; ++i) {
-    s_.max[i] = w_.carry_max[i * w_.part->step];
-    s_.sum[i] = w_.carry_sum[i * w_.part->step];
+    s_.max[i] = w_.carry.max[i * w_.part->step];
+    s_.sum[i] = w_.carry.sum[i * w_.part->step];
   }
 }
 
 template <class Policy>
 void Tile<Policy>::Run() {
-  LoadColumns(call_.q, w_, queries_, policy_.Factor(), s_.scores, s_.queries);
+  LoadQueries();
   LoadState();
   ForEachKey();
   Finish();
@@ -259,8 +280,8 @@ void Tile<Policy>::Finish() {
   std::fill_n(s_.factor, kTile, 1.0f);
   if (!w_.last) {
     for (int i = 0; Policy::kRunning && i < queries_; ++i) {
-      w_.carry_max[i * step] = s_.max[i];
-      w_.carry_sum[i * step] = s_.sum[i];
+      w_.carry.max[i * step] = s_.max[i];
+      w_.carry.sum[i * step] = s_.sum[i];
     }
     return StoreRows();
   }
@@ -297,31 +318,29 @@ HWY_INLINE void StoreRow(const float* row, int64_t dim, const T* gate,
 template <class Policy>
 void Tile<Policy>::StoreRows() {
   const int64_t step = w_.part->step, dim = spec_.v_dim;
-  const bool gated = spec_.gated && w_.last;
-  const View& out = call_.out;
-  const bool direct = !bf16_ && !gated;
+  const bool direct = !w_.last || (!bf16_ && !spec_.gated);
   // The scores are done with: their place holds the rows.
-  float* const rows =
-      direct ? out.Row<float>(w_.batch, w_.head, w_.q_row) : s_.scores;
-  const int64_t stride = direct ? step * out.row_stride : dim;
+  Sums rows{s_.scores, dim};
+  if (direct) rows = SumsOf();
   for (int g = 0; g < queries_; g += kLanes)
-    ColumnsToRows(d, s_.out + g, kTile, s_.factor + g, dim, rows + g * stride,
-                  stride, queries_ - 1 - g);
+    ColumnsToRows(d, s_.out + g, kTile, s_.factor + g, dim,
+                  rows.at + g * rows.stride, rows.stride, queries_ - 1 - g);
   if (direct) return;
   const auto finish = [&](auto type, int64_t row, const float* from) {
     using T = decltype(type);
-    const bool keep = gated && call_.ungated.data != nullptr;
+    const bool keep = spec_.gated && call_.ungated.data != nullptr;
     StoreRow<T>(
-        from, dim, gated ? call_.gate.Row<T>(w_.batch, w_.head, row) : nullptr,
+        from, dim,
+        spec_.gated ? call_.gate.Row<T>(w_.batch, w_.head, row) : nullptr,
         keep ? call_.ungated.Row<float>(w_.batch, w_.head, row) : nullptr,
-        out.Row<T>(w_.batch, w_.head, row));
+        call_.out.Row<T>(w_.batch, w_.head, row));
   };
   for (int i = 0; i < queries_; ++i) {
     const int64_t row = w_.q_row + i * step;
     if (bf16_)
-      finish(BF16(), row, rows + i * dim);
+      finish(BF16(), row, rows.at + i * dim);
     else
-      finish(float(), row, rows + i * dim);
+      finish(float(), row, rows.at + i * dim);
   }
 }
 

@@ -7,21 +7,31 @@
 namespace saccade {
 namespace {
 
-// Queries whose running maximum and sum are carried from part to part at once.
-constexpr int64_t kCarry = 1 << 16;
+// Queries whose state is carried from part to part at once, at most: 4 MiB of
+// bf16's sums at width 64. A part's residue classes are cut as often as this
+// cuts a sequence, and then share their keys less.
+constexpr int64_t kCarry = 1 << 14;
 
-// A softmax over several parts carries its state from one to the next: the
-// maximum and the sum here, what was summed unnormalised in `out` (rounded to
-// its dtype: one more rounding a part).
-bool Carries(const TileSpec& spec) {
-  return spec.normaliser == Normaliser::kSoftmax && spec.pattern.size() > 1;
+// Parts have tiles of their own, for each shares its keys among other queries:
+// neighbours, or those of a residue class. So a query's state goes from part to
+// part by memory.
+bool Carries(const TileSpec& spec) { return spec.pattern.size() > 1; }
+
+// Queries that are carried at once, of all heads.
+int64_t CarriedQueries(const TileSpec& spec, int64_t q_len) {
+  return std::min(kCarry, spec.batch * spec.q_heads * q_len);
 }
 
 struct Scratch {
-  Scratch(Arena& arena, const TileSpec& spec, int slots) {
+  Scratch(Arena& arena, const TileSpec& spec, int64_t q_len, int slots) {
     if (Carries(spec)) {
-      carry_max = arena.Take<float>(kCarry);
-      carry_sum = arena.Take<float>(kCarry);
+      const int64_t queries = CarriedQueries(spec, q_len);
+      if (spec.normaliser == Normaliser::kSoftmax) {
+        carry.max = arena.Take<float>(queries);
+        carry.sum = arena.Take<float>(queries);
+      }
+      if (spec.dtype != DType::kF32)
+        carry.out = arena.Take<float>(queries * spec.v_dim);
     }
     Arena one;
     TileScratch(one, spec);
@@ -33,7 +43,16 @@ struct Scratch {
     return {arena, spec};
   }
 
-  float *carry_max = nullptr, *carry_sum = nullptr;
+  // The state of the `at`th query of a region.
+  Carry At(const TileSpec& spec, int64_t at) const {
+    Carry its;
+    if (carry.max != nullptr) its.max = carry.max + at;
+    if (carry.sum != nullptr) its.sum = carry.sum + at;
+    if (carry.out != nullptr) its.out = carry.out + at * spec.v_dim;
+    return its;
+  }
+
+  Carry carry;  // of all of a region's queries, [head][row]
   int64_t tile_bytes = 0;
   std::byte* tiles = nullptr;
 };
@@ -112,46 +131,42 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
   for (int64_t p = 0; p < parts; ++p) {
     const Part& part = spec.pattern.empty() ? nothing : spec.pattern[p];
     const Tiling tiling(part, region, kernels.shape.queries());
-    exec.For(region.heads.size() * tiling.PerHead(),
-             [&](int64_t task, int slot) {
-               const int64_t head = task / tiling.PerHead();
-               TileWork work;
-               work.spec = &spec, work.call = &call, work.part = &part;
-               work.batch = (region.heads.begin + head) / spec.q_heads;
-               work.head = (region.heads.begin + head) % spec.q_heads;
-               work.first = p == 0;
-               work.last = p == parts - 1;
-               Place(tiling, region, task % tiling.PerHead(), work);
-               if (work.queries.empty()) return;
-               if (scratch.carry_max != nullptr) {
-                 const int64_t at =
-                     head * region.rows.size() + work.q_row - region.rows.begin;
-                 work.carry_max = scratch.carry_max + at;
-                 work.carry_sum = scratch.carry_sum + at;
-               }
-               kernels.run(work, scratch.Slot(spec, slot));
-             });
+    exec.For(
+        region.heads.size() * tiling.PerHead(), [&](int64_t task, int slot) {
+          const int64_t head = task / tiling.PerHead();
+          TileWork work;
+          work.spec = &spec, work.call = &call, work.part = &part;
+          work.batch = (region.heads.begin + head) / spec.q_heads;
+          work.head = (region.heads.begin + head) % spec.q_heads;
+          work.first = p == 0;
+          work.last = p == parts - 1;
+          Place(tiling, region, task % tiling.PerHead(), work);
+          if (work.queries.empty()) return;
+          work.carry = scratch.At(
+              spec, head * region.rows.size() + work.q_row - region.rows.begin);
+          kernels.run(work, scratch.Slot(spec, slot));
+        });
   }
 }
 
 }  // namespace
 
-size_t TileForwardScratch(const TileSpec& spec, int slots) {
+size_t TileForwardScratch(const TileSpec& spec, int64_t q_len, int slots) {
   Arena arena;
-  Scratch(arena, spec, slots);
+  Scratch(arena, spec, q_len, slots);
   return arena.used();
 }
 
 void TileForward(const TileSpec& spec, const TileCall& call, Bytes memory,
                  Exec& exec) {
   Arena arena(memory);
-  const Scratch scratch(arena, spec, exec.slots());
+  const Scratch scratch(arena, spec, call.q.len, exec.slots());
   const int64_t heads = spec.batch * spec.q_heads;
   if (call.q.len == 0 || heads == 0) return;
   // Without a carry everything is one region.
-  const int64_t rows =
-      Carries(spec) ? std::min(call.q.len, kCarry) : call.q.len;
-  const int64_t at_once = Carries(spec) ? kCarry / rows : heads;
+  const int64_t most = CarriedQueries(spec, call.q.len);
+  const int64_t rows = Carries(spec) ? std::min(call.q.len, most) : call.q.len;
+  const int64_t at_once = Carries(spec) ? most / rows : heads;
   for (int64_t h = 0; h < heads; h += at_once)
     for (int64_t r = 0; r < call.q.len; r += rows)
       RunRegion(spec, call,

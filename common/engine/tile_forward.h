@@ -12,6 +12,14 @@
 
 namespace saccade {
 
+/// What is kept of a query from one part of the pattern to the next, in f32
+/// whatever the dtype: a result is rounded once.
+struct Carry {
+  float* max = nullptr;  // running maximum (base 2), softmax only
+  float* sum = nullptr;  // running sum of weights, softmax only
+  float* out = nullptr;  // [v_dim], unnormalised; null: the caller's f32 `out`
+};
+
 /// One tile: some queries of one head, one residue class and one part of the
 /// pattern.
 struct TileWork {
@@ -24,10 +32,7 @@ struct TileWork {
   int64_t q_row = 0;    // of the first; the others are part->step apart
   bool first = true;    // no part came before: nothing to merge with
   bool last = true;     // no part comes after: normalise, gate, store
-  // Running maximum (base 2) and sum of the first query, others part->step
-  // apart; null when one part is all there is, or no softmax.
-  float* carry_max = nullptr;
-  float* carry_sum = nullptr;
+  Carry carry;          // of the first query; the others are part->step apart
 };
 
 /// Scratch of a slot. Rows have kMaxTile floats at most: a target's own tile

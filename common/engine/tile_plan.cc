@@ -57,22 +57,6 @@ struct Saved {
   float* ungated = nullptr;
 };
 
-// Softmax over several parts merges them by their log-sum-exps.
-bool NeedsLse(const TileSpec& spec) {
-  return spec.normaliser == Normaliser::kSoftmax && spec.pattern.size() > 1;
-}
-
-struct ForwardScratch {
-  ForwardScratch(Arena& arena, const TileSpec& spec, int64_t q_len, int slots)
-      : tile_bytes(TileForwardScratch(spec, slots)),
-        tile(arena.Take<std::byte>(static_cast<int64_t>(tile_bytes))) {
-    if (NeedsLse(spec)) lse = arena.Take<float>(Rows(spec, q_len));
-  }
-  size_t tile_bytes;
-  std::byte* tile;
-  float* lse = nullptr;
-};
-
 struct BackwardScratch {
   BackwardScratch(Arena& arena, const TileSpec& spec, const Problem& p,
                   int slots)
@@ -90,16 +74,15 @@ struct BackwardScratch {
 struct ExtendScratch {
   ExtendScratch(Arena& arena, const TileSpec& spec, int64_t rows,
                 bool piecewise, int64_t kv_len, int slots)
-      : tile_bytes(std::max(TileForwardScratch(spec, slots),
+      : tile_bytes(std::max(TileForwardScratch(spec, rows, slots),
                             TileDecodeScratch(spec, kv_len, slots))),
         tile(arena.Take<std::byte>(static_cast<int64_t>(tile_bytes))) {
-    if (NeedsLse(spec) ||
-        (piecewise && spec.normaliser == Normaliser::kSoftmax))
+    if (piecewise && spec.normaliser == Normaliser::kSoftmax)
       lse = arena.Take<float>(Rows(spec, rows));
   }
   size_t tile_bytes;
   std::byte* tile;
-  float* lse = nullptr;
+  float* lse = nullptr;  // of a piece
 };
 
 float Widen(float x) { return x; }
@@ -148,8 +131,13 @@ KvCache::Shape CacheShape(const Problem& problem, const TileSpec& spec) {
   if (spec.pattern.size() == 1 && part.kind == Part::Kind::kBand &&
       part.step == 1) {
     shape.reach = std::min(part.reach, part.high);
-    // A mask that cuts at `high` cuts sinks too.
-    shape.sinks = part.high >= kFar ? part.sinks : 0;
+    shape.sinks = part.sinks;
+    // A mask that cuts at `high` cuts sinks too, but only there: until then
+    // they are seen from beyond `reach`.
+    if (part.high <= shape.reach + shape.sinks) {
+      shape.reach = part.high;
+      shape.sinks = 0;
+    }
   }
   return shape;
 }
@@ -186,8 +174,7 @@ class TilePlan final : public Plan {
 Footprint TilePlan::DoMemory(int slots) const {
   const Problem& p = problem_;
   Footprint bytes;
-  bytes.forward_scratch = CountBytes(
-      [&](Arena& arena) { ForwardScratch(arena, spec_, p.q_len, slots); });
+  bytes.forward_scratch = TileForwardScratch(spec_, p.q_len, slots);
   bytes.backward_scratch = CountBytes(
       [&](Arena& arena) { BackwardScratch(arena, spec_, p, slots); });
   bytes.saved = CountBytes([&](Arena& arena) { Saved(arena, spec_, p.q_len); });
@@ -201,8 +188,6 @@ Footprint TilePlan::DoMemory(int slots) const {
 
 void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                          Bytes scratch, Exec& exec) const {
-  Arena arena(scratch);
-  const ForwardScratch space(arena, spec_, problem_.q_len, exec.slots());
   TileCall call{.q = in.q,
                 .k = in.k,
                 .v = in.v,
@@ -211,7 +196,6 @@ void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                 .lse = out.lse,
                 .q_position = QueryOffset(problem_),
                 .kv_end = problem_.kv_len};
-  if (call.lse == nullptr) call.lse = space.lse;
   if (!saved.empty()) {
     Arena kept(saved);
     const Saved keep(kept, spec_, problem_.q_len);
@@ -219,7 +203,7 @@ void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
     if (keep.lse != nullptr) call.lse = keep.lse;
   }
   if (spec_.normaliser != Normaliser::kSoftmax) call.lse = nullptr;
-  TileForward(spec_, call, {space.tile, space.tile_bytes}, exec);
+  TileForward(spec_, call, scratch, exec);
   if (out.lse != nullptr && call.lse != nullptr && call.lse != out.lse)
     std::copy_n(call.lse, Rows(spec_, problem_.q_len), out.lse);
 }
