@@ -15,23 +15,31 @@ const std::string& SpecOf(const Model& model, int entry) {
   return model.at(entry).spec;
 }
 
-bool Timed(const VerdictRow& row) {
-  return row.time != nullptr && row.time->outcome.ok();
+const VerdictRow* RowAt(const Verdict& verdict, int place) {
+  return place < 0 ? nullptr : &verdict.rows[static_cast<size_t>(place)];
+}
+
+// "; a tie with a, b and c", of the other rows with the mark.
+template <class Name>
+std::string Ties(const Verdict& verdict, const VerdictRow& best,
+                 bool VerdictRow::*mark, const Name& name) {
+  constexpr size_t kNamed = 4;
+  Names ties;
+  for (const VerdictRow& row : verdict.rows) {
+    if (&row != &best && row.*mark) ties.push_back(name(row));
+  }
+  if (ties.empty()) return "";
+  if (ties.size() > kNamed) {
+    const size_t more = ties.size() - kNamed + 1;
+    ties.resize(kNamed - 1);
+    ties.push_back(fmt::format("{} others", more));
+  }
+  return "; a tie with " + JoinNames(ties);
 }
 
 std::string Fastest(const Model& model, const Verdict& verdict) {
-  const VerdictRow* best = nullptr;
-  for (const VerdictRow& row : verdict.rows) {
-    if (Timed(row) &&
-        (best == nullptr || row.time->ns.value < best->time->ns.value)) {
-      best = &row;
-    }
-  }
+  const VerdictRow* best = RowAt(verdict, verdict.fastest);
   if (best == nullptr) return "";
-  Names ties;
-  for (const VerdictRow& row : verdict.rows) {
-    if (&row != best && row.fastest) ties.push_back(SpecOf(model, row.timed));
-  }
   std::string text = fmt::format(
       "Fastest forward pass at n = {}: {}, {}", FormatLength(verdict.length),
       SpecOf(model, best->timed), FormatTime(best->time->ns.value));
@@ -39,8 +47,33 @@ std::string Fastest(const Model& model, const Verdict& verdict) {
     text += fmt::format(", {} the speed of {}", FormatRatio(best->speedup),
                         SpecOf(model, verdict.baseline));
   }
-  if (!ties.empty()) text += "; a tie with " + JoinNames(ties);
-  return text + ".";
+  return text +
+         Ties(verdict, *best, &VerdictRow::fastest,
+              [&](const VerdictRow& row) { return SpecOf(model, row.timed); }) +
+         ".";
+}
+
+std::string Lightest(const Model& model, const Verdict& verdict) {
+  const auto name = [&](const VerdictRow& row) {
+    return SpecOf(model, row.timed);
+  };
+  std::string text;
+  const VerdictRow* scratch = RowAt(verdict, verdict.least_scratch);
+  if (scratch != nullptr) {
+    text += fmt::format(
+        "Least scratch memory in a forward pass at n = {}: {}, {}{}.",
+        FormatLength(verdict.length), name(*scratch),
+        FormatBytes(scratch->forward->scratch),
+        Ties(verdict, *scratch, &VerdictRow::least_scratch, name));
+  }
+  const VerdictRow* state = RowAt(verdict, verdict.least_state);
+  if (state != nullptr) {
+    text += fmt::format("{}Least state in decoding after {} tokens: {}, {}{}.",
+                        text.empty() ? "" : " ", FormatLength(verdict.length),
+                        name(*state), FormatBytes(state->decode->state),
+                        Ties(verdict, *state, &VerdictRow::least_state, name));
+  }
+  return text;
 }
 
 std::string Growth(const Model& model, const Verdict& verdict) {
@@ -67,34 +100,28 @@ std::string Growth(const Model& model, const Verdict& verdict) {
 }
 
 std::string Text(const Model& model, const Verdict& verdict) {
-  const VerdictRow* best = nullptr;
   Names broken;
   for (const VerdictRow& row : verdict.rows) {
     if (row.near.known() && row.far.known() &&
         row.far.value - row.near.value >= 0.5) {
       broken.push_back(SpecOf(model, row.trained));
     }
-    if (BestFar(row).known() &&
-        (best == nullptr || BestFar(row).value < BestFar(*best).value)) {
-      best = &row;
-    }
   }
+  const VerdictRow* best = RowAt(verdict, verdict.best_text);
   if (best == nullptr) return "";
-  Names ties;
-  for (const VerdictRow& row : verdict.rows) {
-    if (&row != best && row.best_text)
-      ties.push_back(SpecOf(model, row.trained));
-  }
-  const bool window =
-      !best->far.known() || BestFar(*best).value < best->far.value;
+  // Which of its two readings made a row one of the best.
+  const auto name = [&](const VerdictRow& row) {
+    const bool window = !row.far.known() || BestFar(row).value < row.far.value;
+    return SpecOf(model, row.trained) + (window ? " under a test window" : "");
+  };
   std::string text = fmt::format(
-      "Best on text at {} times the training length: {}{}, {:.2f} bits a byte",
-      verdict.far_multiple, SpecOf(model, best->trained),
-      window ? " under a test window" : "", BestFar(*best).value);
-  if (!ties.empty()) text += "; a tie with " + JoinNames(ties);
+      "Best on text at {} times the training length: {}, {:.2f} bits a byte{}",
+      verdict.far_multiple, name(*best), BestFar(*best).value,
+      Ties(verdict, *best, &VerdictRow::best_text, name));
   if (!broken.empty()) {
-    text += fmt::format(". Half a bit worse or more there, left alone: {}",
-                        JoinNames(broken));
+    text += fmt::format(
+        ". Worse there by half a bit or more without a test window: {}",
+        JoinNames(broken));
   }
   return text + ".";
 }
@@ -162,8 +189,8 @@ std::string Checks(const Model& model, const Verdict& verdict) {
   }
   if (!wrong.empty()) {
     return fmt::format(
-        "Not correct here: {}. Cells that failed their check show FAIL and no "
-        "figure.",
+        "Not correct here: {}. What failed its check shows FAIL and no figure, "
+        "and is never called best.",
         JoinNames(wrong));
   }
   if (checked == 0) return "";
@@ -180,8 +207,8 @@ std::string Claims(const Model& model) {
   }
   if (pass + fail + rest == 0) return "";
   return fmt::format(
-      "Assertions from theory and the literature: {} hold here, {} do not, {} "
-      "were not judged.",
+      "Assertions from theory and the literature: hold here {}, do not {}, "
+      "not judged {}.",
       pass, fail, rest);
 }
 
@@ -190,9 +217,10 @@ std::string Claims(const Model& model) {
 std::vector<std::string> MakeFindings(const Model& model,
                                       const Verdict& verdict) {
   std::vector<std::string> findings = {
-      Checks(model, verdict), Fastest(model, verdict), Growth(model, verdict),
-      Memory(model),          Text(model, verdict),    Recall(model, verdict),
-      Claims(model)};
+      Checks(model, verdict), Fastest(model, verdict),
+      Growth(model, verdict), Lightest(model, verdict),
+      Memory(model),          Text(model, verdict),
+      Recall(model, verdict), Claims(model)};
   std::erase(findings, "");
   return findings;
 }

@@ -176,6 +176,10 @@ class Builder {
       timing.bytes = record.Number("bytes");
       timing.peak_share = record.Number("peak_share");
       timing.bandwidth_share = record.Number("bandwidth_share");
+      if (!(timing.ns.value > 0)) {
+        timing.outcome = {Outcome::Kind::kFail,
+                          "the record has no time above zero", ""};
+      }
       if (!model_.at(entry).peer) {
         Distrust(record, entry, timing.outcome);
       }

@@ -22,6 +22,7 @@ struct Cell {
 struct Column {
   std::string text;
   bool number = true;
+  std::string how = {};  // how its figures were made
 };
 
 struct Table {

@@ -63,11 +63,15 @@ data TableData(const Table& table) {
   out.set("caption", table.caption);
   out.set("note", Shown(table.note));
   data columns(data::type::list), rows(data::type::list);
+  data legend(data::type::list);
   for (const Column& column : table.columns) {
     data head;
     head.set("text", column.text);
     head.set("number", column.number);
     columns.push_back(head);
+    if (column.how.empty()) continue;
+    head.set("how", column.how);
+    legend.push_back(head);
   }
   for (const std::vector<Cell>& row : table.rows) {
     data cells(data::type::list);
@@ -78,6 +82,8 @@ data TableData(const Table& table) {
     rows.push_back(data("cells", cells));
   }
   out.set("columns", columns);
+  out.set("has_legend", !legend.is_empty_list());
+  out.set("legend", legend);
   out.set("rows", rows);
   return out;
 }

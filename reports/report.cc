@@ -63,7 +63,8 @@ std::vector<Banner> Banners(const Model& model) {
   if (!Alike(model)) {
     banners.push_back(
         {"These runs are of different machines or builds",
-         "Times of one are not comparable with those of the other."});
+         "Times of one are not comparable with those of another; where several "
+         "measured the same cell, the later run in the order given is shown."});
   }
   std::string notes;
   for (const std::string& note : model.notes) {

@@ -96,6 +96,7 @@ PowerFit FitPower(const std::vector<std::pair<int64_t, double>>& points) {
   if (used.size() > kFitPoints) {
     used.erase(used.begin(), used.end() - kFitPoints);
   }
+  if (used.front().first == used.back().first) return {};
   const auto n = static_cast<double>(used.size());
   double sx = 0, sy = 0, sxx = 0, sxy = 0;
   for (const auto& [length, value] : used) {
@@ -107,7 +108,6 @@ PowerFit FitPower(const std::vector<std::pair<int64_t, double>>& points) {
     sxy += x * y;
   }
   const double spread = n * sxx - sx * sx;
-  if (!(spread > 0)) return {};
   return {(n * sxy - sx * sy) / spread, used.front().first, used.back().first};
 }
 

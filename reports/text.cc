@@ -10,8 +10,10 @@ namespace {
 
 constexpr char kUnknown[] = "–";
 
-// Three significant digits of a number in [1, 1000).
+// Three significant digits of a number from 1 on, which is below 1000 unless
+// its unit is the last.
 std::string ThreeDigits(double number) {
+  if (number >= 1e6) return fmt::format("{:.2e}", number);
   const int digits = number < 9.995 ? 2 : number < 99.95 ? 1 : 0;
   return fmt::format("{:.{}f}", number, digits);
 }
@@ -29,13 +31,13 @@ std::string Scaled(double number, double step,
 }  // namespace
 
 std::string FormatTime(double ns) {
-  if (std::isnan(ns)) return kUnknown;
+  if (!std::isfinite(ns)) return kUnknown;
   if (ns < 999.5) return fmt::format("{:.0f} ns", ns);
   return Scaled(ns / 1e3, 1e3, {"µs", "ms", "s", "ks", "Ms"});
 }
 
 std::string FormatBytes(double bytes) {
-  if (std::isnan(bytes)) return kUnknown;
+  if (!std::isfinite(bytes)) return kUnknown;
   if (bytes < 1023.5) return fmt::format("{:.0f} B", bytes);
   return Scaled(bytes / 1024, 1024, {"KiB", "MiB", "GiB", "TiB", "PiB"});
 }
@@ -48,19 +50,21 @@ std::string FormatLength(int64_t tokens) {
 }
 
 std::string FormatShare(double share) {
-  if (std::isnan(share)) return kUnknown;
+  if (!std::isfinite(share)) return kUnknown;
   const double percent = 100 * share;
+  if (percent >= 1e6) return fmt::format("{:.2e} %", percent);
   return fmt::format("{:.{}f} %", percent, percent < 9.95 ? 1 : 0);
 }
 
 std::string FormatRatio(double ratio) {
-  if (std::isnan(ratio)) return kUnknown;
+  if (!std::isfinite(ratio)) return kUnknown;
+  if (ratio >= 1e6) return fmt::format("{:.2e}×", ratio);
   const int digits = ratio < 9.95 ? (ratio < 0.995 ? 2 : 1) : 0;
   return fmt::format("{:.{}f}×", ratio, digits);
 }
 
 std::string FormatNumber(double number) {
-  if (std::isnan(number)) return kUnknown;
+  if (!std::isfinite(number)) return kUnknown;
   const double size = std::abs(number);
   if (size != 0 && (size < 1e-3 || size >= 1e6)) {
     return fmt::format("{:.2e}", number);
@@ -71,7 +75,7 @@ std::string FormatNumber(double number) {
 }
 
 std::string FormatFixed(double number, int digits) {
-  if (std::isnan(number)) return kUnknown;
+  if (!std::isfinite(number)) return kUnknown;
   if (std::abs(number) >= 1e9) return fmt::format("{:.2e}", number);
   std::string text = fmt::format("{:.{}f}", number, digits);
   if (text.find_first_not_of("-0.") == std::string::npos && text[0] == '-') {

@@ -8,7 +8,7 @@
 
 namespace saccade::reports {
 
-// All formats give "–" for NaN.
+// All formats give "–" for what is not finite.
 
 /// Three significant digits with a unit: "1.23 ms".
 std::string FormatTime(double ns);

@@ -147,6 +147,9 @@ void JudgeCheck(const Model& model, VerdictRow& row) {
       if (check.outcome.kind == Outcome::Kind::kFail) {
         row.checked = true;
         row.check = check.outcome;
+        if (row.failed.find(key.pass) == std::string::npos) {
+          row.failed += (row.failed.empty() ? "" : ", ") + key.pass;
+        }
       }
       if (!check.outcome.ok()) continue;
       row.checked = true;
@@ -237,37 +240,75 @@ void JudgeQuality(const Model& model, const Verdict& verdict, VerdictRow& row) {
       FindCurve(model.probes, verdict.probe, row.trained, kPlain);
   if (probe == nullptr) return;
   row.recall = PointAt(probe, verdict.probe_length);
-  if (row.learned.ok()) row.learned = probe->outcome;
+  if (row.learned.ok() && !probe->outcome.ok()) {
+    row.learned = probe->outcome;
+    row.learned.reason = verdict.probe + ": " + row.learned.reason;
+  }
 }
 
-// Marks the best rows and those that are tied with them.
+// Marks the row where `value` is least, and those tied with it; the place of
+// the first, or -1. What fails its check wins nothing.
+template <class Value, class Tied>
+int MarkLeast(std::vector<VerdictRow>& rows, bool VerdictRow::*mark,
+              const Value& value, const Tied& tied) {
+  const auto candidate = [&](const VerdictRow& row) {
+    return row.check.kind != Outcome::Kind::kFail && value(row).known();
+  };
+  int best = -1;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!candidate(rows[i])) continue;
+    if (best < 0 ||
+        value(rows[i]).value < value(rows[static_cast<size_t>(best)]).value) {
+      best = static_cast<int>(i);
+    }
+  }
+  if (best < 0) return best;
+  const Estimate least = value(rows[static_cast<size_t>(best)]);
+  for (VerdictRow& row : rows) {
+    row.*mark = candidate(row) && tied(value(row), least);
+  }
+  return best;
+}
+
+Estimate BytesOf(const Weight* weight, double Weight::*bytes) {
+  if (weight == nullptr || !weight->outcome.ok()) return {};
+  return {weight->*bytes};
+}
+
 void MarkBest(Verdict& verdict) {
-  const VerdictRow *fast = nullptr, *text = nullptr, *recall = nullptr;
-  for (const VerdictRow& row : verdict.rows) {
-    if (row.time != nullptr && row.time->outcome.ok() &&
-        (fast == nullptr || row.time->ns.value < fast->time->ns.value)) {
-      fast = &row;
-    }
-    if (BestFar(row).known() &&
-        (text == nullptr || BestFar(row).value < BestFar(*text).value)) {
-      text = &row;
-    }
-    if (row.recall.known() &&
-        (recall == nullptr || row.recall.value > recall->recall.value)) {
-      recall = &row;
-    }
-  }
-  for (VerdictRow& row : verdict.rows) {
-    row.fastest = fast != nullptr && row.time != nullptr &&
-                  row.time->outcome.ok() &&
-                  Overlap(row.time->ns, fast->time->ns);
-    const Estimate far = BestFar(row);
-    row.best_text = text != nullptr && far.known() &&
-                    (far.value - BestFar(*text).value <= kTieBits ||
-                     Overlap(far, BestFar(*text)));
-    row.best_recall = recall != nullptr && row.recall.known() &&
-                      Overlap(row.recall, recall->recall);
-  }
+  // What plans say is exact.
+  const auto equal = [](const Estimate& a, const Estimate& b) {
+    return a.value == b.value;
+  };
+  verdict.fastest = MarkLeast(
+      verdict.rows, &VerdictRow::fastest,
+      [](const VerdictRow& row) {
+        const bool timed = row.time != nullptr && row.time->outcome.ok();
+        return timed ? row.time->ns : Estimate{};
+      },
+      Overlap);
+  verdict.least_scratch = MarkLeast(
+      verdict.rows, &VerdictRow::least_scratch,
+      [](const VerdictRow& row) {
+        return BytesOf(row.forward, &Weight::scratch);
+      },
+      equal);
+  verdict.least_state = MarkLeast(
+      verdict.rows, &VerdictRow::least_state,
+      [](const VerdictRow& row) { return BytesOf(row.decode, &Weight::state); },
+      equal);
+  verdict.best_text =
+      MarkLeast(verdict.rows, &VerdictRow::best_text, BestFar,
+                [](const Estimate& a, const Estimate& b) {
+                  return a.value - b.value <= kTieBits || Overlap(a, b);
+                });
+  MarkLeast(
+      verdict.rows, &VerdictRow::best_recall,
+      [](const VerdictRow& row) -> Estimate {
+        const Estimate& recall = row.recall;
+        return {-recall.value, -recall.high, -recall.low, recall.count};
+      },
+      Overlap);
 }
 
 // How quality holds beyond the training length, in a few words.
@@ -302,7 +343,12 @@ std::string Words(const Verdict& verdict, const VerdictRow& row) {
            (row.check.repeat.empty() ? "" : "; repeat: " + row.check.repeat);
   }
   std::vector<std::string> parts;
-  if (row.fastest) parts.push_back("fastest here");
+  if (row.fastest) {
+    const auto fastest =
+        std::count_if(verdict.rows.begin(), verdict.rows.end(),
+                      [](const VerdictRow& other) { return other.fastest; });
+    parts.push_back(fastest > 1 ? "tied for fastest" : "fastest here");
+  }
   if (row.time != nullptr && !row.time->outcome.ok()) {
     parts.push_back(row.time->outcome.reason);
   }

@@ -16,11 +16,13 @@ struct VerdictRow {
   int timed = -1, trained = -1;  // entries; -1: neither
   Outcome check;                 // worst over passes and targets
   bool checked = false;
+  std::string failed;  // the passes that failed
   double worst = kNaN, kappa = kNaN;
   const Timing* time = nullptr;  // forward, at the reference length
   double speedup = kNaN;         // against the baseline; NaN: no baseline
   bool tied_with_baseline = false;
   bool fastest = false;  // or tied with the fastest
+  bool least_scratch = false, least_state = false;
   PowerFit growth;
   const Weight* forward = nullptr;  // at the reference length
   const Weight* decode = nullptr;
@@ -36,6 +38,9 @@ struct VerdictRow {
 
 struct Verdict {
   std::vector<VerdictRow> rows;
+  // The best rows, places in `rows`; -1: none. A row whose check failed is
+  // never one of them.
+  int fastest = -1, least_scratch = -1, least_state = -1, best_text = -1;
   int64_t length = 0;    // the reference length; 0: nothing was timed
   int baseline = -1;     // entry
   std::string protocol;  // of near and far; empty: nothing was read

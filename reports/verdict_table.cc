@@ -27,7 +27,9 @@ Cell NameCell(const Model& model, const VerdictRow& row) {
 }
 
 Cell CheckCell(const VerdictRow& row) {
-  if (row.check.kind == Outcome::Kind::kFail) return {"FAIL", "", "fail"};
+  if (row.check.kind == Outcome::Kind::kFail) {
+    return {"FAIL", row.failed, "fail"};
+  }
   if (!row.checked) return {"not run", "", "quiet"};
   return {"ok",
           fmt::format("{} of {}", FormatFixed(row.worst, 1),
@@ -47,10 +49,10 @@ Cell SpeedupCell(const Verdict& verdict, const VerdictRow& row) {
   return {FormatRatio(row.speedup), row.tied_with_baseline ? "a tie" : ""};
 }
 
-Cell BytesCell(const Weight* weight, double Weight::*bytes) {
+Cell BytesCell(const Weight* weight, double Weight::*bytes, bool best) {
   if (weight == nullptr) return {kNone, "", "quiet"};
   if (!weight->outcome.ok()) return GapCell(weight->outcome);
-  return {FormatBytes(weight->*bytes)};
+  return {FormatBytes(weight->*bytes), "", best ? "best" : ""};
 }
 
 Cell BitsCell(const VerdictRow& row, const Estimate& bits, bool best) {
@@ -61,26 +63,76 @@ Cell BitsCell(const VerdictRow& row, const Estimate& bits, bool best) {
           best ? "best" : ""};
 }
 
-std::vector<Column> Columns(const Verdict& verdict) {
-  std::vector<Column> columns = {{"variant", false}, {"check", false}};
-  if (verdict.length > 0) {
-    columns.push_back({"time, n = " + FormatLength(verdict.length)});
-    columns.push_back({"speed-up"});
-    columns.push_back({"exponent"});
-    columns.push_back({"of peak"});
-    columns.push_back({"scratch"});
-    columns.push_back({"state"});
-  }
-  if (!verdict.protocol.empty()) {
-    columns.push_back({fmt::format("bits/byte at {}×", verdict.near_multiple)});
-    columns.push_back({fmt::format("at {}×", verdict.far_multiple)});
-    if (verdict.window) {
-      columns.push_back({fmt::format("{}×, window", verdict.far_multiple)});
-    }
-  }
+void AddSpeedColumns(const Model& model, const Verdict& verdict,
+                     std::vector<Column>& columns) {
+  const std::string length = FormatLength(verdict.length);
+  columns.push_back(
+      {"time, n = " + length, true,
+       fmt::format("Median of the raw samples of one forward pass over {} "
+                   "tokens ({}).",
+                   length, model.setting()->name)});
+  columns.push_back(
+      {"speed-up", true,
+       fmt::format("Time of {} over this one's; a tie where their 95 % "
+                   "intervals overlap.",
+                   verdict.baseline < 0 ? "the baseline"
+                                        : model.at(verdict.baseline).spec)});
+  columns.push_back(
+      {"exponent", true,
+       fmt::format("Forward time grows as n to this power: least squares on "
+                   "logarithms over the {} longest lengths. 1 is linear, 2 "
+                   "quadratic.",
+                   kFitPoints)});
+  columns.push_back({"of peak", true,
+                     "Visible work over time, as a share of the arithmetic "
+                     "peak measured in the same run."});
+  columns.push_back({"scratch", true,
+                     "Working memory of that forward pass beyond its inputs "
+                     "and outputs, as its plan states it."});
+  columns.push_back(
+      {"state", true,
+       fmt::format("What decoding carries from token to token after {} tokens: "
+                   "keys and values, or sums of them. As the plan states it.",
+                   length)});
+}
+
+void AddTextColumns(const Verdict& verdict, std::vector<Column>& columns) {
+  columns.push_back(
+      {fmt::format("bits/byte at {}×", verdict.near_multiple), true,
+       fmt::format("Held-out text read {} the training length, "
+                   "protocol {}. Lower is better. ± half the 95 % interval "
+                   "over seeds, where there were several.",
+                   verdict.near_multiple == 1
+                       ? std::string("at")
+                       : fmt::format("at {} times", verdict.near_multiple),
+                   verdict.protocol)});
+  columns.push_back(
+      {fmt::format("at {}×", verdict.far_multiple), true,
+       fmt::format("The same at {} times the training length, the model as "
+                   "trained.",
+                   verdict.far_multiple)});
+  if (!verdict.window) return;
+  columns.push_back({fmt::format("{}×, window", verdict.far_multiple), true,
+                     "The same, but each query sees only as many keys as in "
+                     "training."});
+}
+
+std::vector<Column> Columns(const Model& model, const Verdict& verdict) {
+  std::vector<Column> columns = {
+      {"variant", false},
+      {"check", false,
+       "Largest error seen against a float64 oracle, over all passes and "
+       "instruction sets, of what the variant's budget allows; in units of "
+       "roundoff times the size of what was summed."}};
+  if (verdict.length > 0) AddSpeedColumns(model, verdict, columns);
+  if (!verdict.protocol.empty()) AddTextColumns(verdict, columns);
   if (!verdict.probe.empty()) {
-    columns.push_back({fmt::format("{}, {}", verdict.probe,
-                                   FormatLength(verdict.probe_length))});
+    const std::string length = FormatLength(verdict.probe_length);
+    columns.push_back(
+        {fmt::format("{}, {}", verdict.probe, length), true,
+         fmt::format("Share of right answers in this probe over {} tokens; 1 "
+                     "is perfect.",
+                     length)});
   }
   columns.push_back({"in words", false});
   return columns;
@@ -95,8 +147,9 @@ std::vector<Cell> RowOf(const Model& model, const Verdict& verdict,
     cells.push_back(SpeedupCell(verdict, row));
     cells.push_back({FormatFixed(row.growth.exponent, 2)});
     cells.push_back({timed ? FormatShare(row.time->peak_share) : kNone});
-    cells.push_back(BytesCell(row.forward, &Weight::scratch));
-    cells.push_back(BytesCell(row.decode, &Weight::state));
+    cells.push_back(
+        BytesCell(row.forward, &Weight::scratch, row.least_scratch));
+    cells.push_back(BytesCell(row.decode, &Weight::state, row.least_state));
   }
   if (!verdict.protocol.empty()) {
     const Estimate best = BestFar(row);
@@ -114,35 +167,15 @@ std::vector<Cell> RowOf(const Model& model, const Verdict& verdict,
   return cells;
 }
 
-std::string Note(const Model& model, const Verdict& verdict) {
-  std::string note;
-  const auto add = [&](const std::string& sentence) {
-    note += (note.empty() ? "" : " ") + sentence;
-  };
-  add("Check: the largest error seen, of the variant's budget, in units of "
-      "roundoff times the size of what was summed.");
-  if (verdict.length > 0) {
-    add(fmt::format(
-        "Time: median of a forward pass ({}). Best figures, and those tied "
-        "with them, are bold; a tie is when 95 % intervals overlap.",
-        model.setting()->name));
-    add(
-        fmt::format("The exponent is fitted on logarithms over the {} longest "
-                    "lengths. State: carried from token to token when "
-                    "decoding, the context full.",
-                    kFitPoints));
-  }
+std::string Note(const Verdict& verdict) {
+  std::string note =
+      "Bold: the best of a column among variants that passed their checks, and "
+      "what is tied with it. Figures tie when their 95 % intervals overlap, "
+      "those of plans when they are equal";
   if (!verdict.protocol.empty()) {
-    add(
-        fmt::format("Bits a byte of test text, protocol {}: lower is better; "
-                    "differences up to {} bit are ties.",
-                    verdict.protocol, kTieBits));
+    note += fmt::format(", bits a byte also when within {}", kTieBits);
   }
-  if (!verdict.probe.empty()) {
-    add(fmt::format("{}: share of right answers at {} tokens.", verdict.probe,
-                    FormatLength(verdict.probe_length)));
-  }
-  return note;
+  return note + ".";
 }
 
 // The rows of a table in columns of equal width.
@@ -181,8 +214,8 @@ std::string Align(const Table& table, size_t columns) {
 Table VerdictTableOf(const Model& model, const Verdict& verdict) {
   Table table;
   table.caption = "The verdict";
-  table.note = Note(model, verdict);
-  table.columns = Columns(verdict);
+  table.note = Note(verdict);
+  table.columns = Columns(model, verdict);
   for (const VerdictRow& row : verdict.rows) {
     table.rows.push_back(RowOf(model, verdict, row));
   }
