@@ -39,12 +39,16 @@ struct Job {
   Status status = {};  // why it cannot run
 };
 
+int64_t HeadsOf(const LearnOptions& o, Task task) {
+  return task == Task::kText ? o.heads : o.probe_heads;
+}
+
 ModelOptions ModelFor(const LearnOptions& o, const Job& job) {
   const bool text = job.task == Task::kText;
   return {.spec = job.spec,
           .width = o.width,
           .layers = o.layers,
-          .heads = o.heads,
+          .heads = HeadsOf(o, job.task),
           .symbols = text ? kBytes : kInductionSymbols,
           .train_len = text ? o.train_len : o.probe_len};
 }
@@ -354,21 +358,21 @@ Status Run::WriteTraining(const Job& job, const Model& model,
   }
   const bool text = job.task == Task::kText;
   const int64_t tokens = text ? o_.tokens_per_step : o_.probe_tokens_per_step;
-  return Write(
-      {{"kind", "train"},
-       {"variant", job.spec},
-       {"task", NameOf(job.task)},
-       {"seed", job.seed},
-       {"train_len", text ? o_.train_len : o_.probe_len},
-       {"model", fmt::format("d{} N{} h{}", o_.width, o_.layers, o_.heads)},
-       {"params", model.parameters().count()},
-       {"steps", steps},
-       {"tokens", steps * tokens},
-       {"final_loss", curve.back()},
-       {"loss", curve},
-       {"seconds", result.seconds},
-       {"gflops", result.gflops},
-       {"threads", exec_.slots()}});
+  return Write({{"kind", "train"},
+                {"variant", job.spec},
+                {"task", NameOf(job.task)},
+                {"seed", job.seed},
+                {"train_len", text ? o_.train_len : o_.probe_len},
+                {"model", fmt::format("d{} N{} h{}", o_.width, o_.layers,
+                                      HeadsOf(o_, job.task))},
+                {"params", model.parameters().count()},
+                {"steps", steps},
+                {"tokens", steps * tokens},
+                {"final_loss", curve.back()},
+                {"loss", curve},
+                {"seconds", result.seconds},
+                {"gflops", result.gflops},
+                {"threads", exec_.slots()}});
 }
 
 Status Run::RunJob(const Job& job) {
@@ -450,9 +454,10 @@ Status Check(const LearnOptions& o) {
   if (o.multiples.empty() || o.seeds.empty()) {
     return Invalid("training needs at least one length and one seed");
   }
-  if (o.width % o.heads != 0) {
-    return Invalid(fmt::format("width {} is not a multiple of {} heads",
-                               o.width, o.heads));
+  for (const int64_t heads : {o.heads, o.probe_heads}) {
+    if (o.width % heads == 0) continue;
+    return Invalid(
+        fmt::format("width {} is not a multiple of {} heads", o.width, heads));
   }
   if (o.tokens_per_step < o.train_len ||
       o.probe_tokens_per_step < o.probe_len) {

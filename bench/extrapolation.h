@@ -33,9 +33,11 @@ struct LearnOptions {
   int64_t test_bytes = 65536;  // read by `nonoverlap` and `tail`
   int64_t targets = 64;        // segments scored by `same-target`
 
+  /// Fewer than for text: half of them must tell 48 names from each other.
+  int64_t probe_heads = 4;
   int64_t probe_len = 64;
   int64_t probe_max_len = 2048;
-  int64_t probe_steps = 400;
+  int64_t probe_steps = 700;
   int64_t probe_tokens_per_step = 2048;
   double probe_rate = 3e-3;
   int64_t probe_sequences = 128;  // read at each length

@@ -50,11 +50,16 @@ Result<Model> Model::Make(const ModelOptions& options) {
   Model model;
   model.options_ = o;
   model.spec_ = *spec;
+  // Rows of length 1. Were they longer, and logits divided to match, the model
+  // would start as the same function, but a step of the optimiser, which is as
+  // long for every tensor, would turn them less.
+  const auto unit =
+      static_cast<float>(1 / std::sqrt(static_cast<double>(o.width)));
   model.embedding_ =
-      model.parameters_.Add("embedding", o.symbols, o.width, 0, 1);
+      model.parameters_.Add("embedding", o.symbols, o.width, 0, unit);
   if (spec->position.name == "learned") {
-    model.positions_ =
-        model.parameters_.Add("positions", o.train_len, o.width, 0, 0.5f);
+    model.positions_ = model.parameters_.Add("positions", o.train_len, o.width,
+                                             0, 0.5f * unit);
   }
   // Widths that match the plain layer: of the MLP, or, where there is none, of
   // the values.

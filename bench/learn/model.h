@@ -3,7 +3,7 @@
 // x = embedding of the tokens (+ positions); then residual units
 //   x <- x + mix(norm(x) W_in) W_out,
 // where mix is either attention or an MLP's activation; then logits
-// norm(x) E^T / sqrt(d), E the embedding. A layer is an attention unit and an
+// norm(x) E^T, E the embedding. A layer is an attention unit and an
 // MLP, or two attention units where the variant stands for both. What W_in
 // makes (q, k, v and a variant's extra inputs) follows from Variant::layer and
 // Variant::inputs: no variant is named here.

@@ -67,6 +67,7 @@ Status ReadSettings(const json& settings, LearnOptions* o) {
       {"rate", nullptr, &o->rate, 0, 1},
       {"test_bytes", &o->test_bytes, nullptr, 1, kMany},
       {"targets", &o->targets, nullptr, 1, 1 << 20},
+      {"probe_heads", &o->probe_heads, nullptr, 1, 256},
       {"probe_len", &o->probe_len, nullptr, 32, 1 << 20},
       {"probe_max_len", &o->probe_max_len, nullptr, 32, 1 << 20},
       {"probe_steps", &o->probe_steps, nullptr, 1, kMany},

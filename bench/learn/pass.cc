@@ -24,16 +24,18 @@ bool PlainPieces(const Unit& unit) {
       });
 }
 
-// Vaswani et al. 2017, section 3.5: sine and cosine of t / 10000^(2m/d).
+// Vaswani et al. 2017, section 3.5: sine and cosine of t / 10000^(2m/d), over
+// sqrt(d): there embeddings are multiplied by it instead.
 std::vector<float> Sinusoids(int64_t len, int64_t width) {
+  const double share = 1 / std::sqrt(static_cast<double>(width));
   std::vector<float> table(len * width);
   for (int64_t t = 0; t < len; ++t) {
     for (int64_t c = 0; c < width; ++c) {
       const double exponent =
           static_cast<double>(c / 2 * 2) / static_cast<double>(width);
       const double angle = static_cast<double>(t) / std::pow(1e4, exponent);
-      table[t * width + c] =
-          static_cast<float>(c % 2 ? std::cos(angle) : std::sin(angle));
+      table[t * width + c] = static_cast<float>(
+          share * (c % 2 ? std::cos(angle) : std::sin(angle)));
     }
   }
   return table;
@@ -175,7 +177,7 @@ void Pass::Score(const Model& model) {
   RmsNorm(x, p.value(model.last_gain()), last_h_, last_inverse_.data(), exec_);
   scored_ = std::count_if(targets_.begin(), targets_.end(),
                           [](int32_t target) { return target >= 0; });
-  const float scale = 1 / std::sqrt(static_cast<float>(model.options().width));
+  constexpr float kScale = 1;
   const float weight =
       options_.train && scored_ > 0 ? 1 / static_cast<float>(scored_) : 0;
   const float* const table = p.value(model.embedding());
@@ -188,7 +190,7 @@ void Pass::Score(const Model& model) {
     h.data = last_h_[begin];
     h.rows = end - begin;
     Project(h, table, logits, Write::kSet, Serial());
-    CrossEntropy(logits, targets_.data() + begin, scale, weight,
+    CrossEntropy(logits, targets_.data() + begin, kScale, weight,
                  losses_.data() + begin, hits_.data() + begin);
   });
 }
