@@ -62,14 +62,14 @@ std::string Lightest(const Model& model, const Verdict& verdict) {
   if (scratch != nullptr) {
     text += fmt::format(
         "Least scratch memory in a forward pass at n = {}: {}, {}{}.",
-        FormatLength(verdict.length), name(*scratch),
+        FormatLength(verdict.weighed), name(*scratch),
         FormatBytes(scratch->forward->scratch),
         Ties(verdict, *scratch, &VerdictRow::least_scratch, name));
   }
   const VerdictRow* state = RowAt(verdict, verdict.least_state);
   if (state != nullptr) {
     text += fmt::format("{}Least state in decoding after {} tokens: {}, {}{}.",
-                        text.empty() ? "" : " ", FormatLength(verdict.length),
+                        text.empty() ? "" : " ", FormatLength(verdict.weighed),
                         name(*state), FormatBytes(state->decode->state),
                         Ties(verdict, *state, &VerdictRow::least_state, name));
   }

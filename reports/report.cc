@@ -53,6 +53,21 @@ bool Alike(const Model& model) {
   return true;
 }
 
+// Whether a pass seems faster than the machine can be.
+bool AbovePeak(const Model& model) {
+  constexpr double kSlack = 1.05;  // of a peak measured apart from the passes
+  for (const Setting& setting : model.settings) {
+    for (const auto& [pass, entries] : setting.times) {
+      for (const auto& [entry, lengths] : entries) {
+        for (const auto& [length, timing] : lengths) {
+          if (timing.outcome.ok() && timing.peak_share > kSlack) return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
 std::vector<Banner> Banners(const Model& model) {
   std::vector<Banner> banners;
   if (!model.finished) {
@@ -65,6 +80,13 @@ std::vector<Banner> Banners(const Model& model) {
         {"These runs are of different machines or builds",
          "Times of one are not comparable with those of another; where several "
          "measured the same cell, the later run in the order given is shown."});
+  }
+  if (AbovePeak(model)) {
+    banners.push_back(
+        {"Some passes seem faster than this machine's peak",
+         "The peak was measured while something else was using the machine; "
+         "do not trust shares of it, and times only with care. Measure again "
+         "when the machine is quiet."});
   }
   std::string notes;
   for (const std::string& note : model.notes) {

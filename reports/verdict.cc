@@ -59,6 +59,23 @@ int64_t ReferenceLength(const Model& model, int baseline) {
   return reference > 0 ? reference : most;
 }
 
+// The longest length up to the reference at which memory was measured; above
+// it, the shortest.
+int64_t WeighedLength(const Model& model, int64_t reference) {
+  if (model.setting() == nullptr) return 0;
+  std::set<int64_t> lengths;
+  for (const auto& [pass, cells] : model.setting()->weights) {
+    for (const auto& [entry, weights] : cells) {
+      for (const auto& [length, weight] : weights) {
+        if (weight.outcome.ok()) lengths.insert(length);
+      }
+    }
+  }
+  const auto above = lengths.upper_bound(reference);
+  if (above != lengths.begin()) return *std::prev(above);
+  return lengths.empty() ? 0 : *above;
+}
+
 template <class Cell>
 const Cell* At(const std::map<std::string, ByEntry<Cell>>& passes,
                const std::string& pass, int entry, int64_t length) {
@@ -165,8 +182,8 @@ void JudgeSpeed(const Model& model, const Verdict& verdict, VerdictRow& row) {
   if (row.timed < 0 || model.setting() == nullptr) return;
   const Setting& setting = *model.setting();
   row.time = At(setting.times, "forward", row.timed, verdict.length);
-  row.forward = At(setting.weights, "forward", row.timed, verdict.length);
-  row.decode = At(setting.weights, "decode", row.timed, verdict.length);
+  row.forward = At(setting.weights, "forward", row.timed, verdict.weighed);
+  row.decode = At(setting.weights, "decode", row.timed, verdict.weighed);
   const Timing* base =
       At(setting.times, "forward", verdict.baseline, verdict.length);
   if (base != nullptr && row.time != nullptr && base->outcome.ok() &&
@@ -382,6 +399,7 @@ Verdict MakeVerdict(const Model& model) {
   Verdict verdict;
   verdict.baseline = BaselineOf(model);
   verdict.length = ReferenceLength(model, verdict.baseline);
+  verdict.weighed = WeighedLength(model, verdict.length);
   SetMultiples(model, verdict);
   SetProbe(model, verdict);
   verdict.rows = PairUp(model);

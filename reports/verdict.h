@@ -24,7 +24,7 @@ struct VerdictRow {
   bool fastest = false;  // or tied with the fastest
   bool least_scratch = false, least_state = false;
   PowerFit growth;
-  const Weight* forward = nullptr;  // at the reference length
+  const Weight* forward = nullptr;  // at the length of memory figures
   const Weight* decode = nullptr;
   Estimate near, far, far_window;  // bits a byte
   bool best_text = false;          // far or far_window, or tied with the best
@@ -42,6 +42,7 @@ struct Verdict {
   // never one of them.
   int fastest = -1, least_scratch = -1, least_state = -1, best_text = -1;
   int64_t length = 0;    // the reference length; 0: nothing was timed
+  int64_t weighed = 0;   // the length of memory figures; 0: none
   int baseline = -1;     // entry
   std::string protocol;  // of near and far; empty: nothing was read
   int64_t near_multiple = 0, far_multiple = 0;

@@ -86,14 +86,21 @@ void AddSpeedColumns(const Model& model, const Verdict& verdict,
   columns.push_back({"of peak", true,
                      "Visible work over time, as a share of the arithmetic "
                      "peak measured in the same run."});
-  columns.push_back({"scratch", true,
-                     "Working memory of that forward pass beyond its inputs "
-                     "and outputs, as its plan states it."});
+  if (verdict.weighed == 0) return;
+  const std::string weighed = FormatLength(verdict.weighed);
+  // The length is said where it is not that of the times.
+  const std::string at =
+      verdict.weighed == verdict.length ? "" : ", n = " + weighed;
   columns.push_back(
-      {"state", true,
+      {"scratch" + at, true,
+       fmt::format("Working memory of a forward pass over {} tokens beyond its "
+                   "inputs and outputs, as its plan states it.",
+                   weighed)});
+  columns.push_back(
+      {"state" + at, true,
        fmt::format("What decoding carries from token to token after {} tokens: "
                    "keys and values, or sums of them. As the plan states it.",
-                   length)});
+                   weighed)});
 }
 
 void AddTextColumns(const Verdict& verdict, std::vector<Column>& columns) {
@@ -147,9 +154,11 @@ std::vector<Cell> RowOf(const Model& model, const Verdict& verdict,
     cells.push_back(SpeedupCell(verdict, row));
     cells.push_back({FormatFixed(row.growth.exponent, 2)});
     cells.push_back({timed ? FormatShare(row.time->peak_share) : kNone});
-    cells.push_back(
-        BytesCell(row.forward, &Weight::scratch, row.least_scratch));
-    cells.push_back(BytesCell(row.decode, &Weight::state, row.least_state));
+    if (verdict.weighed > 0) {
+      cells.push_back(
+          BytesCell(row.forward, &Weight::scratch, row.least_scratch));
+      cells.push_back(BytesCell(row.decode, &Weight::state, row.least_state));
+    }
   }
   if (!verdict.protocol.empty()) {
     const Estimate best = BestFar(row);

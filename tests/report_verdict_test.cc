@@ -135,6 +135,16 @@ TEST_CASE("The least memory is named, and equal figures tie") {
   CHECK(judged.Finds("Least state in decoding after 64 tokens: a.one, 100 B."));
 }
 
+TEST_CASE("Memory is told at the nearest length that was measured") {
+  const Judged judged({Speed("a.one", 512, {1e6}),
+                       Memory("a.one", "forward", 256, 7, 0),
+                       Memory("a.one", "forward", 1024, 9, 0)});
+  CHECK(judged.verdict.weighed == 256);
+  CHECK(judged.Row("a.one").forward->scratch == 7);
+  const Table table = VerdictTableOf(judged.model, judged.verdict);
+  CHECK(table.columns[6].text == "scratch, n = 256");
+}
+
 TEST_CASE("Memory that grows with length is told from memory that does not") {
   const int64_t mib = 1 << 20;
   const Judged judged({Speed("a.square", 64, {1e6}), Speed("a.flat", 64, {1e6}),
@@ -228,10 +238,10 @@ TEST_CASE("Lengths compare where the baseline still has a time") {
 }
 
 TEST_CASE("Every figure of the verdict says how it was made") {
-  const Judged judged(
-      Join({Reads("a.one", 2.5, 2.5),
-            {Text("a.one", "window", 2048, 2.5), Speed("a.one", 64, {1e6}),
-             Verify("a.one", "forward", 0)}}));
+  const Judged judged(Join(
+      {Reads("a.one", 2.5, 2.5),
+       {Text("a.one", "window", 2048, 2.5), Speed("a.one", 64, {1e6}),
+        Memory("a.one", "forward", 64, 1, 1), Verify("a.one", "forward", 0)}}));
   const Table table = VerdictTableOf(judged.model, judged.verdict);
   CHECK(table.columns.size() == 12);
   for (const Column& column : table.columns) {
