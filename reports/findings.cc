@@ -38,6 +38,8 @@ std::string Ties(const Verdict& verdict, const VerdictRow& best,
 }
 
 std::string Fastest(const Model& model, const Verdict& verdict) {
+  constexpr double kScatter =
+      1.25;  // upper end of the interval over the median
   const VerdictRow* best = RowAt(verdict, verdict.fastest);
   if (best == nullptr) return "";
   std::string text = fmt::format(
@@ -47,10 +49,15 @@ std::string Fastest(const Model& model, const Verdict& verdict) {
     text += fmt::format(", {} the speed of {}", FormatRatio(best->speedup),
                         SpecOf(model, verdict.baseline));
   }
-  return text +
-         Ties(verdict, *best, &VerdictRow::fastest,
-              [&](const VerdictRow& row) { return SpecOf(model, row.timed); }) +
-         ".";
+  const std::string ties =
+      Ties(verdict, *best, &VerdictRow::fastest,
+           [&](const VerdictRow& row) { return SpecOf(model, row.timed); });
+  const Estimate& ns = best->time->ns;
+  if (!ties.empty() && ns.high > kScatter * ns.value) {
+    text += fmt::format("; its samples leave the median between {} and {}",
+                        FormatTime(ns.low), FormatTime(ns.high));
+  }
+  return text + ties + ".";
 }
 
 std::string Lightest(const Model& model, const Verdict& verdict) {
@@ -190,7 +197,7 @@ std::string Checks(const Model& model, const Verdict& verdict) {
   if (!wrong.empty()) {
     return fmt::format(
         "Not correct here: {}. What failed its check shows FAIL and no figure, "
-        "and is never called best.",
+        "and is never called best; its case stands under What is missing.",
         JoinNames(wrong));
   }
   if (checked == 0) return "";

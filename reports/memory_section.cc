@@ -66,7 +66,7 @@ Figure MemoryFigure(const Model& model, const Setting& setting,
   figure.table.caption = fmt::format("{}, {}", figure.title, setting.name);
   figure.caption = fmt::format(
       "{}. What needs nothing cannot stand on a logarithmic axis; the table "
-      "has it. Setting: {}.",
+      "has it; lines that coincide hide each other. Setting: {}.",
       CaptionOf(pass), setting.name);
   figure.chart = ToJson(chart);
   return figure;

@@ -18,6 +18,14 @@ namespace {
 
 using record::Run;
 
+// An ISO 8601 moment without its seconds; other texts as they are.
+std::string Moment(const std::string& started) {
+  if (started.size() != 20 || started[10] != 'T' || started[19] != 'Z') {
+    return started;
+  }
+  return started.substr(0, 10) + ", " + started.substr(11, 5) + " UTC";
+}
+
 std::string Subtitle(const Model& model) {
   std::string text;
   const auto add = [&](const std::string& part) {
@@ -39,7 +47,7 @@ std::string Subtitle(const Model& model) {
   if (model.setting() != nullptr) add(model.setting()->name);
   if (header.Has("profile")) add(Get(header, "profile") + " profile");
   add(Get(header, "corpus"));
-  add(Get(header, "started"));
+  add(Moment(Get(header, "started")));
   return text;
 }
 
@@ -89,7 +97,10 @@ std::vector<Banner> Banners(const Model& model) {
          "when the machine is quiet."});
   }
   std::string notes;
-  for (const std::string& note : model.notes) {
+  for (std::string note : model.notes) {
+    // Remarks of several origins are made sentences.
+    if (note[0] >= 'a' && note[0] <= 'z') note[0] += 'A' - 'a';
+    if (!note.ends_with('.') && !note.ends_with('!')) note += '.';
     notes += (notes.empty() ? "" : " ") + note;
   }
   if (!notes.empty()) banners.push_back({"Note", notes});

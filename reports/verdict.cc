@@ -356,8 +356,10 @@ std::string RecallWords(const Verdict& verdict, const VerdictRow& row) {
 
 std::string Words(const Verdict& verdict, const VerdictRow& row) {
   if (row.check.kind == Outcome::Kind::kFail) {
-    return "wrong: " + row.check.reason +
-           (row.check.repeat.empty() ? "" : "; repeat: " + row.check.repeat);
+    // The case and the command that repeats it are among what is missing.
+    const std::string& reason = row.check.reason;
+    return fmt::format("{} is wrong: {}", row.failed,
+                       reason.substr(0, reason.find(": ")));
   }
   std::vector<std::string> parts;
   if (row.fastest) {

@@ -104,6 +104,14 @@ TEST_CASE("What fails its check has no time and is never the best") {
   CHECK(judged.Finds("Not correct here: a.wrong and a.half."));
 }
 
+TEST_CASE("A tie that noise makes is told with the noise") {
+  const Judged judged({Speed("a.one", 64, {1e6, 1e6, 1e6, 1e6, 1e6, 9e6}),
+                       Speed("a.two", 64, Around(8e6, 1e5))});
+  CHECK(judged.Finds(
+      "its samples leave the median between 1.00 ms and 9.00 ms; a tie with "
+      "a.two."));
+}
+
 TEST_CASE("A time of nothing is a failure, not the fastest") {
   const Judged judged({Speed("a.zero", 64, {0}), Speed("a.real", 64, {1e6})});
   CHECK(judged.Marked(&VerdictRow::fastest) == "a.real");

@@ -116,39 +116,54 @@
 
   // ---- Lines that are no data, and names beside lone points.
 
+  // Guides lie below the data, their names above it on a halo of paper. Of
+  // names too close to each other the lowest is shown.
   function guidePlugin(guides, ink) {
+    const placed = (chart) => guides
+      .map((guide) => ({
+        text: guide.text,
+        at: chart.scales[guide.vertical ? "x" : "y"].getPixelForValue(guide.at),
+        vertical: guide.vertical,
+      }))
+      .sort((a, b) => b.at - a.at);
     return {
       id: "guides",
       beforeDatasetsDraw(chart) {
         const area = chart.chartArea;
         const context = chart.ctx;
         context.save();
-        context.font = "11px system-ui, sans-serif";
-        context.textBaseline = "bottom";
-        context.textAlign = "right";
-        const sorted = guides
-          .map((guide) => ({
-            text: guide.text,
-            at: chart.scales[guide.vertical ? "x" : "y"].getPixelForValue(guide.at),
-            vertical: guide.vertical,
-          }))
-          .sort((a, b) => b.at - a.at);
-        let free = Infinity;
-        for (const guide of sorted) {
-          context.strokeStyle = ink.quiet;
-          context.globalAlpha = 0.55;
-          context.setLineDash([3, 4]);
+        context.strokeStyle = ink.quiet;
+        context.globalAlpha = 0.55;
+        context.setLineDash([3, 4]);
+        for (const guide of placed(chart)) {
           context.beginPath();
           context.moveTo(guide.vertical ? guide.at : area.left,
                          guide.vertical ? area.top : guide.at);
           context.lineTo(guide.vertical ? guide.at : area.right,
                          guide.vertical ? area.bottom : guide.at);
           context.stroke();
-          if (guide.at > free) continue;
-          free = guide.at - 12;
-          context.globalAlpha = 1;
-          context.fillStyle = ink.quiet;
-          context.fillText(guide.text, area.right - 4, guide.at - 1);
+        }
+        context.restore();
+      },
+      afterDatasetsDraw(chart) {
+        const area = chart.chartArea;
+        const context = chart.ctx;
+        context.save();
+        context.font = "11px system-ui, sans-serif";
+        context.textBaseline = "bottom";
+        context.textAlign = "right";
+        context.lineJoin = "round";
+        context.lineWidth = 4;
+        context.strokeStyle = ink.paper;
+        context.fillStyle = ink.quiet;
+        let free = Infinity;
+        for (const guide of placed(chart)) {
+          const x = guide.vertical ? guide.at - 4 : area.right - 4;
+          const y = guide.vertical ? area.top + 14 : guide.at - 1;
+          if (!guide.vertical && guide.at > free) continue;
+          if (!guide.vertical) free = guide.at - 12;
+          context.strokeText(guide.text, x, y);
+          context.fillText(guide.text, x, y);
         }
         context.restore();
       },
@@ -260,6 +275,7 @@
       sets.push(Object.assign({}, common, {
         label: series.name + (series.layer ? ", " + series.layer : ""),
         data: series.points.map((p) => ({ x: p[0], y: p[1], low: p[2], high: p[3] })),
+        clip: 8,
         showLine: spec.lines,
         borderWidth: 2,
         borderDash: spec.lines ? dashOf(series.style) : [],
