@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <optional>
 
@@ -161,6 +162,7 @@ class Run {
   Status WriteAnchors();
   Status WriteLenses(const Job& job, const Model& model);
   void PlanJobs();
+  void DropIfTooLong(Job& job) const;
   Status RunJob(const Job& job);
   Status ReadJobText(const Job& job, const Model& model);
   Status ReadJobInduction(const Job& job, const Model& model);
@@ -170,6 +172,8 @@ class Run {
   const LearnOptions& o_;
   Exec& exec_;
   const LearnHooks& hooks_;
+  const std::chrono::steady_clock::time_point start_ =
+      std::chrono::steady_clock::now();
   std::vector<json> records_;
   Corpus corpus_;
   std::vector<Job> jobs_;
@@ -230,22 +234,27 @@ Status Run::WriteLenses(const Job& job, const Model& fresh) {
   return status;
 }
 
-// Estimates all jobs and drops those at the end that would overrun the budget.
+// Estimates all jobs.
 void Run::PlanJobs() {
   jobs_ = JobsOf(o_);
   std::erase_if(jobs_, [this](const Job& job) { return Have(job); });
   EstimateJobs(o_, static_cast<int64_t>(corpus_.test.size()), exec_, jobs_);
   total_ = o_.specs.empty() ? 0 : kAnchorSeconds;
-  for (Job& job : jobs_) {
-    if (!job.status.ok()) continue;
-    if (o_.budget_seconds > 0 && total_ + job.seconds > o_.budget_seconds) {
-      job.status = Exhausted(
-          fmt::format("would take {:.0f} s of the {:.0f} s that are left",
-                      job.seconds, o_.budget_seconds - total_));
-      continue;
-    }
-    total_ += job.seconds;
+  for (const Job& job : jobs_) {
+    if (job.status.ok()) total_ += job.seconds;
   }
+}
+
+// Estimates err, so what is left is what the clock says when a job's turn
+// comes.
+void Run::DropIfTooLong(Job& job) const {
+  if (!job.status.ok() || o_.budget_seconds <= 0) return;
+  const std::chrono::duration<double> spent =
+      std::chrono::steady_clock::now() - start_;
+  const double left = std::max(o_.budget_seconds - spent.count(), 0.0);
+  if (job.seconds <= left) return;
+  job.status = Exhausted(fmt::format(
+      "would take {:.0f} s of the {:.0f} s that are left", job.seconds, left));
 }
 
 Status Run::ReadJobText(const Job& job, const Model& model) {
@@ -435,11 +444,13 @@ Status Run::All() {
     if (Status s = WriteAnchors(); !s.ok()) return s;
   }
   double before = done_;
-  for (const Job& job : jobs_) {
+  for (Job& job : jobs_) {
     if (cancelled()) return {};
+    const bool possible = job.status.ok();
+    DropIfTooLong(job);
     if (Status s = RunJob(job); !s.ok()) return s;
     // Estimates err; the next job begins where it was expected to.
-    before += job.status.ok() ? job.seconds : 0;
+    before += possible ? job.seconds : 0;
     done_ = before;
   }
   if (cancelled()) return {};

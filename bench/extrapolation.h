@@ -49,12 +49,13 @@ struct LearnOptions {
   /// ~/.cache/saccade.
   std::string cache;
 
-  /// Seconds in all; 0: no limit. Runs whose estimate would overrun it are
-  /// dropped from the end of the lists, and recorded as skipped.
+  /// Seconds in all; 0: no limit. A model whose estimate is more than what is
+  /// left when its turn comes is not trained, and recorded as skipped.
   double budget_seconds = 0;
 
   /// Which specs each claim is about, by role ("alibi", "rope", "window" ...);
-  /// `reach` gives, for a spec, the farthest pair its mask can join (tokens).
+  /// `reach` gives, for a spec, the farthest pair its layers can join (tokens,
+  /// see InductionShare).
   std::map<std::string, std::vector<std::string>> roles;
   std::map<std::string, int64_t> reach;
 };

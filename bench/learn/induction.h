@@ -60,7 +60,8 @@ struct InductionOptions {
 int64_t SequencesAt(int64_t len, int64_t shortest, int64_t most);
 
 /// The share of the answers asked for by ReadInduction whose first copy stands
-/// at most `reach` tokens back: what a window of that many keys can know.
+/// at most `reach` tokens back. N layers with windows of W keys join pairs at
+/// most N (W - 1) + 1 apart: the answer stands one place behind its cue.
 double InductionShare(const InductionOptions& options, int64_t reach);
 
 /// The same sequences for every model.

@@ -1,0 +1,404 @@
+// How trained models are read: the probe's sequences, the protocols' segments,
+// intervals, anchors, and what claims make of it all.
+#include "bench/learn/protocols.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "bench/extrapolation.h"
+#include "bench/learn/anchors.h"
+#include "bench/learn/claims.h"
+#include "bench/learn/induction.h"
+#include "bench/learn/statistics.h"
+
+namespace saccade::bench {
+namespace {
+
+struct Probe {
+  std::vector<int32_t> tokens, targets, far;
+  explicit Probe(int64_t len) : tokens(len), targets(len), far(len) {}
+};
+
+TEST_CASE("a probe's answers stand in its sequence, and nowhere else") {
+  Random random(1, "probe");
+  for (const int64_t len : {32, 64, 300}) {
+    for (int n = 0; n < 100; ++n) {
+      Probe s(len);
+      InductionSequence(random, s.tokens, s.targets, s.far);
+      CAPTURE(len);
+      CHECK(s.tokens[0] == kInductionSymbols - 1);
+      CHECK(std::count(s.tokens.begin(), s.tokens.end(),
+                       kInductionSymbols - 1) == 1);
+      int64_t asked = 0;
+      std::map<int32_t, int64_t> names;
+      for (int64_t i = 0; i < len; ++i) {
+        if (i > 0 && s.tokens[i] >= kFillers) ++names[s.tokens[i]];
+        CHECK((s.targets[i] >= 0) == (s.far[i] > 0));
+        if (s.targets[i] < 0) continue;
+        ++asked;
+        // The token read stood `far` places back too, and what followed it
+        // there is the answer: a place that lies behind the reader.
+        const int64_t then = i - s.far[i];
+        REQUIRE(then >= 0);
+        CHECK(s.tokens[then] == s.tokens[i]);
+        CHECK(s.tokens[then + 1] == s.targets[i]);
+        CHECK(then + 1 < i);
+        CHECK(s.targets[i] >= kFillers);
+        if (i + 1 < len) CHECK(s.tokens[i + 1] == s.targets[i]);
+      }
+      CHECK(asked == kBlocks * (kBlockTokens - 1));
+      // The last name may be a target only.
+      CHECK(names.size() == kBlocks * kBlockTokens);
+      for (const auto& [name, count] : names) CHECK(count <= 2);
+    }
+  }
+}
+
+TEST_CASE("what a probe asks cannot be known by other means") {
+  // Over many sequences: a name follows another of its block as often as any
+  // other would, at distances and places that vary.
+  constexpr int kSequences = 4000;
+  constexpr int64_t kLen = 64;
+  Random random(2, "probe");
+  std::map<int32_t, int> answers;
+  std::set<int32_t> distances;
+  std::map<int64_t, int> places;
+  int usual = 0;
+  for (int n = 0; n < kSequences; ++n) {
+    Probe s(kLen);
+    InductionSequence(random, s.tokens, s.targets, s.far);
+    for (int64_t i = 0; i < kLen; ++i) {
+      if (s.targets[i] < 0) continue;
+      ++answers[s.targets[i]];
+      ++places[i];
+      distances.insert(s.far[i]);
+      usual += s.targets[i] == s.tokens[i] + 1;
+    }
+  }
+  constexpr int kAsked = kSequences * kBlocks * (kBlockTokens - 1);
+  CHECK(answers.size() == kInductionSymbols - 1 - kFillers);
+  // 1000 each; names come in groups of 3, hence sqrt(3) times the usual error.
+  for (const auto& [name, count] : answers) {
+    CHECK(std::abs(count - 1000) < 5 * std::sqrt(3 * 1000));
+  }
+  // A fixed map from name to name would be right one time in 47.
+  CHECK(std::abs(usual - kAsked / 48.0) < 5 * std::sqrt(kAsked / 47.0));
+  CHECK(distances.size() > 50);
+  CHECK(*distances.begin() == kBlockTokens);
+  for (const auto& [place, count] : places) CHECK(count < kAsked / 16);
+}
+
+TEST_CASE("probes repeat by seed and step") {
+  const Batches batches = InductionBatches(64, 1);
+  std::vector<std::vector<int32_t>> seen;
+  for (const auto& [seed, step] : {std::pair(1, 0), {1, 0}, {1, 1}, {2, 0}}) {
+    std::vector<int32_t> tokens(128), targets(128);
+    InductionBatches(64, seed)(step, tokens, targets);
+    CHECK(std::count_if(targets.begin(), targets.end(),
+                        [](int32_t t) { return t >= 0; }) == 24);
+    CHECK(
+        !std::equal(tokens.begin(), tokens.begin() + 64, tokens.begin() + 64));
+    seen.push_back(tokens);
+  }
+  CHECK(seen[0] == seen[1]);
+  CHECK(seen[0] != seen[2]);
+  CHECK(seen[0] != seen[3]);
+}
+
+TEST_CASE("the share of pairs in reach grows from none to all") {
+  const InductionOptions options = {.len = 128, .sequences = 200};
+  CHECK(InductionShare(options, kBlockTokens - 1) == 0);
+  CHECK(InductionShare(options, 128) == 1);
+  double last = 0;
+  for (const int64_t reach : {8, 16, 32, 64, 96}) {
+    const double share = InductionShare(options, reach);
+    CHECK(share > last);
+    CHECK(share < 1);
+    last = share;
+  }
+  // Fewer sequences at great lengths, never fewer than 16.
+  CHECK(SequencesAt(64, 64, 128) == 128);
+  CHECK(SequencesAt(512, 64, 128) == 64);
+  CHECK(SequencesAt(65536, 64, 128) == 16);
+  CHECK(SequencesAt(65536, 64, 8) == 8);
+}
+
+Model MakeModel(const std::string& spec, int64_t symbols, int64_t train_len) {
+  Result<Model> model = Model::Make({.spec = spec,
+                                     .width = 16,
+                                     .layers = 1,
+                                     .heads = 2,
+                                     .symbols = symbols,
+                                     .train_len = train_len});
+  REQUIRE_MESSAGE(model.ok(), model.status().message());
+  model->parameters().Start(1);
+  return std::move(*model);
+}
+
+TEST_CASE("a probe reading counts every answer once") {
+  const Model model = MakeModel("softmax.flash", kInductionSymbols, 64);
+  int64_t tokens = 0;
+  const auto reading = ReadInduction(model, {.len = 96, .sequences = 50},
+                                     Serial(), [&](int64_t n) {
+                                       tokens += n;
+                                       return true;
+                                     });
+  REQUIRE(reading.ok());
+  CHECK(tokens == 96 * 50);
+  CHECK(reading->all.asked == 50 * 12);
+  int64_t asked = 0, right = 0;
+  for (const auto& bucket : reading->buckets) {
+    asked += bucket.asked, right += bucket.right;
+  }
+  CHECK(asked == reading->all.asked);
+  CHECK(right == reading->all.right);
+  // Not trained: chance is 1 in 48 at best.
+  CHECK(right < 50);
+  CHECK(!ReadInduction(model, {.len = 31}, Serial(), {}).ok());
+}
+
+std::string Noise(int64_t bytes, uint64_t seed) {
+  Random random(seed, "noise");
+  std::string text(bytes, ' ');
+  for (char& c : text) c = static_cast<char>('a' + random.Below(26));
+  return text;
+}
+
+TEST_CASE("text stands behind its beginning, one byte late") {
+  int32_t tokens[4], targets[4];
+  TextSequence("a\xffz!", 256, tokens, targets);
+  CHECK(std::vector<int32_t>(tokens, tokens + 4) ==
+        std::vector<int32_t>{256, 'a', 255, 'z'});
+  CHECK(std::vector<int32_t>(targets, targets + 4) ==
+        std::vector<int32_t>{'a', 255, 'z', '!'});
+  // Every place of the text can be drawn, the last one too.
+  const std::string text = "0123456789";
+  std::set<int32_t> firsts;
+  const Batches batches = TextBatches(text, 4, 256, 1);
+  for (int64_t step = 0; step < 200; ++step) {
+    batches(step, tokens, targets);
+    CHECK(tokens[0] == 256);
+    for (int i = 1; i < 4; ++i) {
+      CHECK(tokens[i] == targets[i - 1]);
+      CHECK(targets[i] == targets[i - 1] + 1);
+    }
+    firsts.insert(targets[0]);
+  }
+  CHECK(firsts == std::set<int32_t>{'0', '1', '2', '3', '4', '5', '6'});
+}
+
+constexpr ReadOptions kReading = {.train_len = 16,
+                                  .multiple = 1,
+                                  .longest = 4,
+                                  .test_bytes = 1000,
+                                  .targets = 5};
+
+std::vector<Reading> Read(const Model& model, const std::string& text,
+                          int64_t multiple) {
+  ReadOptions options = kReading;
+  options.multiple = multiple;
+  int64_t tokens = 0;
+  auto readings = ReadText(model, text, options, Serial(), [&](int64_t n) {
+    tokens += n;
+    return true;
+  });
+  REQUIRE_MESSAGE(readings.ok(), readings.status().message());
+  CHECK(tokens == ReadTokens(std::ssize(text), options));
+  return *readings;
+}
+
+TEST_CASE("protocols score the tokens they say") {
+  const Model model = MakeModel("softmax.flash+rope", 257, 16);
+  const std::string text = Noise(2000, 1);
+  for (const int64_t r : {1, 2, 4}) {
+    const auto readings = Read(model, text, r);
+    REQUIRE(readings.size() == 3);
+    // 1000 bytes hold 15 segments of 64: 960 bytes at every length.
+    CHECK(readings[0].protocol == "nonoverlap");
+    CHECK(readings[0].tokens == 960);
+    CHECK(readings[1].protocol == "tail");
+    CHECK(readings[1].tokens == 960 / r);
+    CHECK(readings[2].protocol == "same-target");
+    CHECK(readings[2].tokens == 5 * 4);
+    for (const Reading& reading : readings) {
+      CHECK(reading.bits.low <= reading.bits.value);
+      CHECK(reading.bits.value <= reading.bits.high);
+    }
+    // At its own length a segment is all tail.
+    CHECK((readings[0].bits.value == readings[1].bits.value) == (r == 1));
+  }
+  CHECK(!ReadText(model, Noise(63, 1), kReading, Serial(), {}).ok());
+  const auto stopped =
+      ReadText(model, text, kReading, Serial(), [](int64_t) { return false; });
+  REQUIRE(stopped.ok());
+  CHECK(stopped->empty());
+}
+
+TEST_CASE("protocols read what they say, and nothing else") {
+  const Model model = MakeModel("softmax.flash+rope", 257, 16);
+  const std::string text = Noise(2000, 1);
+  // Targets end at 64, 548, 1032, 1516 and 2000; each is scored in its last 4
+  // bytes and seen with 16 r bytes that end there.
+  for (const int64_t r : {1, 2, 4}) {
+    CAPTURE(r);
+    const auto before = Read(model, text, r);
+    const auto changed = [&](int64_t at) {
+      std::string other = text;
+      other[at] = '#';
+      const auto after = Read(model, other, r);
+      std::string which;
+      for (int i = 0; i < 3; ++i) {
+        if (after[i].bits.value != before[i].bits.value) which += "nts"[i];
+      }
+      return which;
+    };
+    // At the end and at the beginning of a segment, and so before its tail;
+    // between the contexts of targets.
+    CHECK(changed(703) == "nt");
+    CHECK(changed(640) == "nt");
+    // Behind the last segment, in a scored target.
+    CHECK(changed(1997) == "s");
+    CHECK(changed(1031) == "s");
+    // In a target's context, and just before it.
+    CHECK(changed(1032 - 16 * r) == "s");
+    CHECK(changed(1032 - 16 * r - 1) == "");
+    // In no segment at all; 960 is the first byte that is not read.
+    CHECK(changed(1200) == "");
+    if (r == 1) CHECK(changed(960) == "");
+    CHECK(changed(959).find('n') == 0);
+  }
+}
+
+TEST_CASE("the test-time window hides what lies beyond it") {
+  const Model model = MakeModel("softmax.flash", 257, 16);
+  const std::string text = Noise(2000, 1);
+  ReadOptions options = kReading;
+  options.multiple = 4;
+  options.window = 16;
+  const auto cut = ReadText(model, text, options, Serial(), {});
+  REQUIRE(cut.ok());
+  // One layer with a window of 16: a target's 4 bytes see 19 tokens back.
+  std::string other = text;
+  for (int64_t end : {64, 548, 1032, 1516, 2000}) {
+    std::fill(other.begin() + end - 64, other.begin() + end - 21, '#');
+  }
+  const auto after = ReadText(model, other, options, Serial(), {});
+  REQUIRE(after.ok());
+  CHECK((*after)[2].bits.value == (*cut)[2].bits.value);
+  other[2000 - 10] = '#';
+  const auto near = ReadText(model, other, options, Serial(), {});
+  REQUIRE(near.ok());
+  CHECK((*near)[2].bits.value != (*cut)[2].bits.value);
+  options.window = 0;
+  CHECK(ReadText(model, text, options, Serial(), {})->at(2).bits.value !=
+        (*cut)[2].bits.value);
+}
+
+TEST_CASE("intervals of means and shares") {
+  CHECK(Mean({}) == 0);
+  CHECK(Mean(std::vector<double>{1, 2, 6}) == 3);
+  const Interval95 point = Bootstrap(std::vector<double>{4});
+  CHECK((point.low == 4 && point.value == 4 && point.high == 4));
+  const Interval95 equal = Bootstrap(std::vector<double>(9, 2.5));
+  CHECK((equal.low == 2.5 && equal.high == 2.5));
+  // 100 samples of sd 1: the mean's interval is close to 1.96 / sqrt(100).
+  std::vector<double> samples;
+  for (int i = 0; i < 100; ++i) samples.push_back(i % 2 ? 1 : -1);
+  const Interval95 many = Bootstrap(samples);
+  CHECK(many.value == 0);
+  CHECK(many.low == doctest::Approx(-0.196).epsilon(0.15));
+  CHECK(many.high == doctest::Approx(0.196).epsilon(0.15));
+  CHECK(Bootstrap(samples).low == many.low);
+  // Wilson's interval for 8 of 10 and for none of 10, as textbooks have it.
+  const Interval95 eight = Wilson(8, 10), none = Wilson(0, 10),
+                   all = Wilson(10, 10), nothing = Wilson(0, 0);
+  CHECK(eight.value == 0.8);
+  CHECK(eight.low == doctest::Approx(0.4902).epsilon(1e-3));
+  CHECK(eight.high == doctest::Approx(0.9433).epsilon(1e-3));
+  CHECK(none.low == 0);
+  CHECK(none.high == doctest::Approx(0.2775).epsilon(1e-3));
+  CHECK(all.low == doctest::Approx(1 - 0.2775).epsilon(1e-3));
+  CHECK(all.high == 1);
+  CHECK((nothing.low == 0 && nothing.high == 1));
+}
+
+TEST_CASE("anchors, by hand") {
+  // "aab" has 2 of 3 a's, 2 symbols; Witten-Bell: (2 + 2/256) / (3 + 2). After
+  // an "a": once a, once b, 2 symbols.
+  const double p0 = (2 + 2.0 / 256) / 5;
+  const double p1 = (1 + 2 * p0) / 4;
+  const auto bits = NgramBits("aab", "aa", 1);
+  REQUIRE(bits.size() == 2);
+  CHECK(bits[0] == doctest::Approx(-std::log2(p0)));
+  CHECK(bits[1] == doctest::Approx(-(std::log2(p0) + std::log2(p1)) / 2));
+  // What was seen before is cheap, noise costs log2(26) bits.
+  const std::string text = Noise(5000, 1), other = Noise(5000, 2);
+  CHECK(NgramBits(text, text, 4)[4] < 1.5);
+  CHECK(NgramBits(text, other, 0)[0] == doctest::Approx(4.7).epsilon(0.01));
+  CHECK(XzBits(text, text) < 0.2);
+  CHECK(XzBits(text, other) == doctest::Approx(5).epsilon(0.1));
+}
+
+TEST_CASE("claims follow the records") {
+  LearnOptions o;
+  o.roles["rope"] = {"some+rope"};
+  const auto record = [](const char* change, int64_t len, double bits) {
+    return nlohmann::json{{"kind", "extrapolation"},  {"status", "ok"},
+                          {"variant", "some+rope"},   {"switch", change},
+                          {"protocol", "nonoverlap"}, {"eval_len", len},
+                          {"bits_per_byte", bits}};
+  };
+  const auto verdict = [&](double far, double cut, int number) {
+    const std::vector<nlohmann::json> records = {record("plain", 128, 2.5),
+                                                 record("plain", 2048, far),
+                                                 record("window", 2048, cut)};
+    for (const auto& claim : JudgeClaims(o, records)) {
+      if (claim["number"] == number) return claim["verdict"].dump();
+    }
+    return std::string("none");
+  };
+  CHECK(verdict(3.01, 2.5, 2) == "\"pass\"");
+  CHECK(verdict(2.99, 2.5, 2) == "\"fail\"");
+  CHECK(verdict(3.01, 2.505, 3) == "\"pass\"");
+  CHECK(verdict(3.01, 2.52, 3) == "\"fail\"");
+  CHECK(verdict(3.01, 2.5, 1) == "\"not run\"");
+  CHECK(JudgeClaims(o, {}).size() == 12);
+}
+
+TEST_CASE("settings of training are read, and refused by name") {
+  using nlohmann::json;
+  const auto read = LearnOptionsFrom(json::parse(
+      R"({"learn": ["a"], "learn_settings": {"steps": 7, "rate": 0.001,
+          "multiples": [1, 3], "seeds": [4, 5], "probe_heads": 2}})"));
+  REQUIRE(read.ok());
+  CHECK(read->specs == std::vector<std::string>{"a"});
+  CHECK(read->steps == 7);
+  CHECK(read->rate == 0.001);
+  CHECK(read->multiples == std::vector<int64_t>{1, 3});
+  CHECK(read->seeds == std::vector<uint64_t>{4, 5});
+  CHECK(read->probe_heads == 2);
+  CHECK(read->width == LearnOptions().width);
+  for (const char* bad :
+       {R"([])", R"({"learn": "a"})", R"({"learn": [1]})",
+        R"({"learn_settings": 1})", R"({"learn_settings": {"stops": 7}})",
+        R"({"learn_settings": {"steps": 0}})",
+        R"({"learn_settings": {"steps": 1.5}})",
+        R"({"learn_settings": {"rate": "fast"}})",
+        R"({"learn_settings": {"multiples": []}})",
+        R"({"learn_settings": {"multiples": [2000]}})",
+        R"({"claims": {"reach": {"a": -1}}})"}) {
+    CAPTURE(bad);
+    const auto refused = LearnOptionsFrom(json::parse(bad));
+    CHECK(refused.status().code() == Code::kInvalid);
+  }
+}
+
+}  // namespace
+}  // namespace saccade::bench
