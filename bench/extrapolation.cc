@@ -54,14 +54,19 @@ ModelOptions ModelFor(const LearnOptions& o, const Job& job) {
           .train_len = text ? o.train_len : o.probe_len};
 }
 
-// Everything that will be done, in the order it will be done.
+// Everything that will be done, in the order it will be done: by turns, so
+// that what a short budget drops is the end of both lists.
 std::vector<Job> JobsOf(const LearnOptions& o) {
   std::vector<Job> jobs;
+  const size_t turns = std::max(o.specs.size(), o.probe_specs.size());
   for (const uint64_t seed : o.seeds) {
-    for (const auto& spec : o.specs)
-      jobs.push_back({Task::kText, spec, seed, {}});
-    for (const auto& spec : o.probe_specs) {
-      jobs.push_back({Task::kInduction, spec, seed, {}});
+    for (size_t i = 0; i < turns; ++i) {
+      if (i < o.specs.size()) {
+        jobs.push_back({Task::kText, o.specs[i], seed, {}});
+      }
+      if (i < o.probe_specs.size()) {
+        jobs.push_back({Task::kInduction, o.probe_specs[i], seed, {}});
+      }
     }
   }
   return jobs;

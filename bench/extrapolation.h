@@ -20,8 +20,9 @@ namespace saccade::bench {
 
 /// What to train and how to read it. The defaults are the quick profile's.
 struct LearnOptions {
-  std::vector<std::string> specs;        // trained on text, in this order
-  std::vector<std::string> probe_specs;  // trained on the induction probe
+  // Trained in the order of these lists, by turns.
+  std::vector<std::string> specs;        // on text
+  std::vector<std::string> probe_specs;  // on the induction probe
   std::vector<uint64_t> seeds = {1};
 
   int64_t width = 64, layers = 2, heads = 8;
