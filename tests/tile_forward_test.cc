@@ -24,7 +24,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr double kKappa = 8;  // the error budget, in units of u * size
 
 // What stands in q, k and v.
-enum class Fill { kNormal, kTied, kLarge, kRising };
+enum class Fill { kNormal, kTied, kLarge, kRising, kOutlier };
 
 struct Setting {
   TileSpec spec;
@@ -101,7 +101,11 @@ struct Data {
       if (rising) return static_cast<float>(t) / 64;
       return tied ? 0.25f : large * normal(random);
     });
-    v.Generate([&](int64_t) { return normal(random); });
+    v.Generate([&](int64_t t) {
+      // Just below a power of two, where a rounding is smallest for its size.
+      const bool outlier = s.fill == Fill::kOutlier && t == 3;
+      return outlier ? 1020.0f : normal(random);
+    });
     gate.Generate([&](int64_t) { return normal(random); });
   }
   Tensor q, k, v, gate, out;
@@ -535,6 +539,13 @@ TEST_CASE("long sums keep the budget") {
     s.spec.scale = 1e-3f;
     CheckOnEveryTarget("long and flat", s);
   }
+}
+
+TEST_CASE("one large value among many small ones keeps the budget") {
+  // Every sum that goes on behind it is rounded at its size.
+  Setting s{Spec(1, 8, {Part()}), 64, 256, 0, Fill::kOutlier};
+  s.spec.scale = 1e-2f;
+  CheckOnEveryTarget("outlier", s);
 }
 
 TEST_CASE("the carry of several parts covers more rows than it holds at once") {

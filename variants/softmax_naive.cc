@@ -226,10 +226,10 @@ class NaivePlan final : public Plan {
         float* s = scores + (task * n + row) * c.k.len;
         const Interval seen =
             Weigh(head, c, h, row, s, c.lse ? c.lse + task * n + row : nullptr);
-        // In parts of 64 keys: one long sum would gather rounding errors.
+        // In parts of 16 keys: one long sum would gather rounding errors.
         for (int64_t j = seen.begin; j < seen.end;) {
           std::fill(head.part, head.part + p.v_dim, 0.0f);
-          for (const int64_t end = std::min(seen.end, j + 64); j < end; ++j)
+          for (const int64_t end = std::min(seen.end, j + 16); j < end; ++j)
             add(s[j], head.v + j * p.v_dim, head.part, p.v_dim);
           add(1, head.part, head.out + row * p.v_dim, p.v_dim);
         }

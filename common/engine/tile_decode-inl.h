@@ -193,32 +193,38 @@ HWY_INLINE void ReluSquaredWeights(float* s, int64_t n) {
 }
 
 // o = alpha o + w v for kRows rows and kVecs vectors of columns, the last of
-// them `tail` wide when kTail. A block's sum is made apart and then added:
-// errors grow with the block's length, not the context's.
+// them `tail` wide when kTail. The sum of every few keys is made apart and then
+// added: errors do not grow with the length of a block or of the context.
 template <int kRows, int kVecs, bool kTail, class T>
 HWY_INLINE void ValueTile(const T* const* values, int64_t n, int64_t column,
                           int64_t tail, const float* w, const float* alpha,
                           float* o, int64_t o_ld, Ahead<T> ahead) {
   const DecodeD d;
-  DecodeV a[kRows][kVecs];
-  for (int r = 0; r < kRows; ++r)
-    for (int c = 0; c < kVecs; ++c) a[r][c] = hn::Zero(d);
-  for (int64_t j = 0; j < n; ++j) {
-    ahead.Fetch(j, 1);
-    const T* const v = values[j] + column;
-    DecodeV x[kRows];
-    for (int r = 0; r < kRows; ++r) x[r] = hn::Set(d, w[r * kDecodeBlock + j]);
-    for (int c = 0; c < kVecs; ++c) {
-      const DecodeV y =
-          kTail ? LoadFirst(d, v, tail) : LoadAs(d, v + c * kDecodeLanes);
-      for (int r = 0; r < kRows; ++r) a[r][c] = hn::MulAdd(x[r], y, a[r][c]);
+  constexpr int64_t kSumKeys = 32;
+  for (int64_t j = 0; j < n;) {
+    const int64_t end = std::min(n, j + kSumKeys);
+    const bool first = j == 0;
+    DecodeV a[kRows][kVecs];
+    for (int r = 0; r < kRows; ++r)
+      for (int c = 0; c < kVecs; ++c) a[r][c] = hn::Zero(d);
+    for (; j < end; ++j) {
+      ahead.Fetch(j, 1);
+      const T* const v = values[j] + column;
+      DecodeV x[kRows];
+      for (int r = 0; r < kRows; ++r)
+        x[r] = hn::Set(d, w[r * kDecodeBlock + j]);
+      for (int c = 0; c < kVecs; ++c) {
+        const DecodeV y =
+            kTail ? LoadFirst(d, v, tail) : LoadAs(d, v + c * kDecodeLanes);
+        for (int r = 0; r < kRows; ++r) a[r][c] = hn::MulAdd(x[r], y, a[r][c]);
+      }
     }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    const DecodeV f = hn::Set(d, alpha[r]);
-    for (int c = 0; c < kVecs; ++c) {
-      float* const at = o + r * o_ld + column + c * kDecodeLanes;
-      hn::Store(hn::MulAdd(f, hn::Load(d, at), a[r][c]), d, at);
+    for (int r = 0; r < kRows; ++r) {
+      const DecodeV f = hn::Set(d, first ? alpha[r] : 1.0f);
+      for (int c = 0; c < kVecs; ++c) {
+        float* const at = o + r * o_ld + column + c * kDecodeLanes;
+        hn::Store(hn::MulAdd(f, hn::Load(d, at), a[r][c]), d, at);
+      }
     }
   }
 }
