@@ -543,7 +543,7 @@ TEST_CASE("long sums keep the budget") {
 
 TEST_CASE("one large value among many small ones keeps the budget") {
   // Every sum that goes on behind it is rounded at its size.
-  Setting s{Spec(1, 8, {Part()}), 64, 256, 0, Fill::kOutlier};
+  Setting s{Spec(1, 8, {Part()}), 16, 256, 0, Fill::kOutlier};
   s.spec.scale = 1e-2f;
   CheckOnEveryTarget("outlier", s);
 }
