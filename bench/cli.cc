@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/memory.h"
+#include "bench/profile.h"
 #include "nearest.h"
 
 namespace saccade::bench {
@@ -56,8 +57,10 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
   CLI::App* c = app.add_subcommand(
       "compare",
       "Verify, time and weigh variants, train them, and write the report");
-  c->add_option("--profile", o->profile,
-                "quick, standard, full, or a JSON file")
+  std::string profiles;
+  for (const BuiltInProfile& p : BuiltInProfiles())
+    profiles += std::string(p.name) + ", ";
+  c->add_option("--profile", o->profile, profiles + "or a JSON file")
       ->capture_default_str();
   c->add_option("--only", o->only,
                 "Variants: globs and spec strings, 'softmax.*,linear.elu'");

@@ -1,5 +1,6 @@
 // What a report says before it shows anything.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -134,22 +135,31 @@ std::string Text(const Model& model, const Verdict& verdict) {
 }
 
 std::string Recall(const Model& model, const Verdict& verdict) {
-  Names able, unable;
+  Names able, unable, untaught;
   for (const VerdictRow& row : verdict.rows) {
     if (!row.recall.known()) continue;
     const std::string name = fmt::format(
         "{} ({:.2f})", SpecOf(model, row.trained), row.recall.value);
-    if (row.recall.value >= 0.9) able.push_back(name);
-    if (row.recall.value < 0.3) unable.push_back(name);
+    if (!row.learned_probe) {
+      untaught.push_back(SpecOf(model, row.trained));
+    } else if (row.recall.value >= 0.9) {
+      able.push_back(name);
+    } else if (row.recall.value < 0.3) {
+      unable.push_back(name);
+    }
   }
-  if (able.empty() && unable.empty()) return "";
-  std::string text = fmt::format(
-      "Recall of what stood far back ({}, {} tokens): ", verdict.probe,
-      FormatLength(verdict.probe_length));
-  if (!able.empty()) text += "kept by " + JoinNames(able);
-  if (!able.empty() && !unable.empty()) text += "; ";
-  if (!unable.empty()) text += "lost by " + JoinNames(unable);
-  return text + ".";
+  Names parts;
+  if (!able.empty()) parts.push_back("kept by " + JoinNames(able));
+  if (!unable.empty()) parts.push_back("lost by " + JoinNames(unable));
+  if (!untaught.empty()) {
+    parts.push_back(
+        "not learned at the training length, in this training, by " +
+        JoinNames(untaught));
+  }
+  if (parts.empty()) return "";
+  return fmt::format("Recall of what stood far back ({}, {} tokens): {}.",
+                     verdict.probe, FormatLength(verdict.probe_length),
+                     fmt::join(parts, "; "));
 }
 
 std::string Memory(const Model& model) {

@@ -257,6 +257,9 @@ void JudgeQuality(const Model& model, const Verdict& verdict, VerdictRow& row) {
       FindCurve(model.probes, verdict.probe, row.trained, kPlain);
   if (probe == nullptr) return;
   row.recall = PointAt(probe, verdict.probe_length);
+  for (const auto& [length, point] : probe->points) {
+    row.learned_probe |= length <= probe->train_len && point.value >= 0.5;
+  }
   if (row.learned.ok() && !probe->outcome.ok()) {
     row.learned = probe->outcome;
     row.learned.reason = verdict.probe + ": " + row.learned.reason;
@@ -348,6 +351,7 @@ std::string TextWords(const Verdict& verdict, const VerdictRow& row) {
 
 std::string RecallWords(const Verdict& verdict, const VerdictRow& row) {
   if (!row.recall.known()) return "";
+  if (!row.learned_probe) return "did not learn the probe in this training";
   const std::string where = fmt::format("at {}×", verdict.probe_multiple);
   if (row.recall.value >= 0.9) return "recalls " + where;
   if (row.recall.value < 0.3) return "does not recall " + where;

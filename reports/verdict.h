@@ -30,6 +30,9 @@ struct VerdictRow {
   bool best_text = false;          // far or far_window, or tied with the best
   Estimate recall;                 // of the first probe, at its longest length
   bool best_recall = false;
+  // Half the answers right at a length that it was trained at. If not, what it
+  // does farther off says nothing of distance.
+  bool learned_probe = false;
   Outcome learned;  // why near, far are missing
   std::string words;
 

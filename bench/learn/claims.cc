@@ -245,9 +245,10 @@ json GauStartsSmall(const Evidence& e) {
     }
     if (mlp) verdict.Say(*mlp >= 10 * *gau, fmt::format("MLP {:.3f}", *mlp));
   }
-  return verdict.Record(8, "GAU's branch is small at start",
-                        "rms(GAU(x)) / rms(x) in [.015, .06] causal with 1/n, "
-                        "at least 4x below attention and 10x below the MLP");
+  return verdict.Record(
+      8, "GAU's branch is small at start",
+      "rms(GAU(x)) / rms(x) in [.015, .06] causal with 1/n at "
+      "512 tokens, at least 4x below attention and 10x below the MLP");
 }
 
 json InductionIsSharp(const Evidence& e) {
