@@ -55,10 +55,12 @@ void GauOracle(const Problem& p, const OracleInputs& in,
       const oracle::Score s =
           oracle::DotScore(p, x.q, x.k + j * p.qk_dim, 0, x.i, j);
       const double relu = s.value < 0 ? 0 : s.value;
+      // A score off by u |s| past 0 is worth (u |s|)^2; u of bf16 at most.
+      const double kink = 0x1p-8 * s.size * s.size;
       for (int64_t c = 0; c < p.v_dim; ++c) {
         const double v = x.v[j * p.v_dim + c] * u[c] / divisor;
         x.out[c] += relu * relu * v;
-        x.size[c] += (relu * relu + 2 * relu * s.size) * std::abs(v);
+        x.size[c] += (relu * relu + 2 * relu * s.size + kink) * std::abs(v);
       }
     }
   });

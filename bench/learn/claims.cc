@@ -237,8 +237,10 @@ json GauStartsSmall(const Evidence& e) {
   for (const std::string& spec : e.Role("gau")) {
     const auto gau = e.Lens(spec, kAttentionAtStart);
     if (!gau) continue;
-    verdict.Say(*gau >= 0.015 && *gau <= 0.06,
-                fmt::format("{}: {:.3f} of its input", spec, *gau));
+    verdict.Say(
+        *gau >= 0.015 && *gau <= 0.06,
+        fmt::format("{}: {:.3f} of its input, text, which repeats bytes", spec,
+                    *gau));
     if (attention) {
       verdict.Say(*attention >= 4 * *gau,
                   fmt::format("attention {:.3f}", *attention));
@@ -247,8 +249,8 @@ json GauStartsSmall(const Evidence& e) {
   }
   return verdict.Record(
       8, "GAU's branch is small at start",
-      "rms(GAU(x)) / rms(x) in [.015, .06] causal with 1/n at "
-      "512 tokens, at least 4x below attention and 10x below the MLP");
+      "rms(GAU(x)) / rms(x) in [.015, .06] causal with 1/n, at least 4x below "
+      "attention and 10x below the MLP; for x without repeats");
 }
 
 json InductionIsSharp(const Evidence& e) {
