@@ -38,6 +38,7 @@ Examples:
   saccade compare --dry-run                        what it would measure
   saccade compare --measure speed --only 'softmax.*' -n 512:8k:x2 -t 1,2
   saccade compare --only 'softmax.window:size=512,sinks=4' --pass decode
+  saccade compare --measure speed --only 'softmax.*' --peers all
   saccade compare --corpus a.txt b.txt --measure extrapolation)";
 
 constexpr char kVerifyExamples[] = R"(
@@ -66,6 +67,9 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
                 "Variants: globs and spec strings, 'softmax.*,linear.elu'");
   c->add_option("--measure", o->measures,
                 "Of verify, speed, memory, extrapolation, probes");
+  c->add_option("--peers", o->peers,
+                "Others' implementations to time as well: all, or of openblas, "
+                "torch, onnxruntime, ggml");
   c->add_option("-n,--length", o->lengths,
                 "Lengths in tokens: 256:16k:x2 or 1k,4k");
   c->add_option("-d,--dim", o->dims, "Widths of a head");

@@ -61,6 +61,7 @@ class Comparison {
   Status LastPeaks();
   Result<PlannedGroup> PlanGroup(const std::vector<CellSpec>& cells,
                                  std::string_view kind);
+  Status PlanPeers(const CellSpec& like, PlannedGroup* group);
   const std::string* GateFailure(const CellSpec& cell) const;
   int DryRun();
   int Report(const Status& measured);
@@ -78,6 +79,7 @@ class Comparison {
   std::map<std::string, std::string> failures_;  // by variant, pass, dtype
   bool failed_ = false;
   std::string corpus_;
+  std::vector<OpenedPeer> peers_;
 };
 
 std::string GateKey(std::string_view spec, Pass pass, DType dtype) {
@@ -334,22 +336,51 @@ Result<Comparison::PlannedGroup> Comparison::PlanGroup(
   return group;
 }
 
+// Adds the peers' cells of the same problem; records those that are not to be
+// had.
+Status Comparison::PlanPeers(const CellSpec& like, PlannedGroup* group) {
+  for (const OpenedPeer& one : peers_) {
+    CellSpec cell = like;
+    cell.spec = one.name;
+    Status why = one.status;
+    if (one.peer) {
+      Result<PlannedCell> planned = PlanPeerCell(cell, one.peer.get());
+      if (planned.ok()) {
+        group->push_back(std::move(*planned));
+        continue;
+      }
+      why = planned.status();
+    }
+    const Status status = sink_->Write(
+        WithStatus(PeerRecord(cell, nullptr,
+                              one.peer ? one.peer->version() : std::string()),
+                   "unsupported", why.message()));
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
 Status Comparison::Speed() {
   progress_.Begin("speed");
+  progress_.Update(0, "speed");
+  peers_ = OpenPeers(o_.peers, host_.places, host_.stop);
   const Clock::time_point begin = Clock::now();
   const double seconds = o_.seconds.find("speed")->second;
   SpeedBench bench(o_.timing, stream_ ? &*stream_ : nullptr, host_.stop,
                    &*model_);
   for (const std::vector<CellSpec>& cells : o_.speed.Groups(o_.specs)) {
     if (stopped()) return {};
-    const Result<PlannedGroup> group = PlanGroup(cells, "speed");
+    Result<PlannedGroup> group = PlanGroup(cells, "speed");
     if (!group.ok()) return group.status();
+    const Status peers = PlanPeers(cells[0], &*group);
+    if (!peers.ok()) return peers;
     std::vector<const PlannedCell*> pointers;
     for (const PlannedCell& p : *group) pointers.push_back(&p);
     if (pointers.empty()) continue;
     const int threads = cells[0].threads;
     const auto emit = [&](const SpeedResult& result) {
-      if (result.status == "fail") failed_ = true;
+      // What fails elsewhere is no fault of ours.
+      if (result.status == "fail" && !result.planned->peer) failed_ = true;
       return sink_->Write(SpeedRecord(result));
     };
     const auto tick = [&](double, std::string_view what) {
@@ -363,6 +394,7 @@ Status Comparison::Speed() {
         pointers, ExecOf(threads), seconds - Since(begin), emit, tick, peaks);
     if (!status.ok()) return status;
   }
+  peers_.clear();
   return {};
 }
 
@@ -474,6 +506,8 @@ int Comparison::DryRun() {
                      planned.status().message());
         }
       }
+  for (const std::string& peer : o_.peers)
+    fmt::print(host_.out, "speed of peer {}, the same cells\n", peer);
   if (Wants("memory"))
     for (const auto& group : o_.memory.Groups(o_.specs))
       for (const CellSpec& cell : group)

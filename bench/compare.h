@@ -13,6 +13,7 @@
 
 #include "bench/extrapolation.h"
 #include "bench/interrupt.h"
+#include "bench/peer.h"
 #include "bench/speed.h"
 #include "bench/workload.h"
 
@@ -33,6 +34,7 @@ struct Host {
   StopFlag* stop = nullptr;
   /// Ends the process when work goes on too long after an interrupt.
   bool may_exit = false;
+  PeerPlaces places = DefaultPeerPlaces();
 };
 
 /// Cells to measure: all combinations.
@@ -56,6 +58,7 @@ inline constexpr std::string_view kMeasures[] = {"verify", "speed", "memory",
 struct CompareOptions {
   std::string profile;
   std::vector<std::string> specs;
+  std::vector<std::string> peers;  // timed beside them
   std::set<std::string, std::less<>> measures;
   std::map<std::string, double, std::less<>> seconds;  // by measure
   Grid speed, memory;
@@ -70,7 +73,7 @@ struct CompareOptions {
 /// What the command line says in place of the profile. Empty: the profile's.
 struct CompareOverrides {
   std::string profile = "quick";
-  std::string only, measures, lengths, dims, dtypes, threads, passes, masks;
+  std::string only, measures, peers, lengths, dims, dtypes, threads, passes, masks;
   std::string budget, out, command;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;

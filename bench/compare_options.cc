@@ -302,6 +302,17 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
   return {};
 }
 
+Status ReadPeers(const CompareOverrides& over, CompareOptions* options) {
+  if (over.peers.empty()) return {};
+  Result<std::vector<std::string>> peers = ParsePeers(over.peers);
+  if (!peers.ok())
+    return {peers.status().code(), "--peers: " + peers.status().message()};
+  if (!options->measures.contains("speed"))
+    return Invalid("--peers: peers are timed, and speed is not measured");
+  options->peers = std::move(*peers);
+  return {};
+}
+
 // Commas separate specs, except before knob=value.
 std::vector<std::string> SplitSpecs(std::string_view text) {
   std::vector<std::string> specs;
@@ -371,6 +382,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   if (status.ok()) status = ReadGrid(*profile, "memory", over, &options.memory);
   if (status.ok()) status = ReadTiming(*profile, over, &options);
   if (status.ok()) status = ReadLearn(*profile, over, &options);
+  if (status.ok()) status = ReadPeers(over, &options);
   if (!status.ok()) return status;
   options.out = over.out;
   if (options.out.empty()) {

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <filesystem>
 #include <system_error>
 
+#include "bench/peer.h"
 #include "bench/statistics.h"
 #include "simd/target.h"
 
@@ -17,9 +19,11 @@ using record::Json;
 constexpr std::uintmax_t kRoom = std::uintmax_t{16} << 20;  // bytes
 
 std::string Repeat(std::string_view kind, const CellSpec& c) {
+  const bool peer = kind == "peer";
   std::string command = fmt::format(
-      "saccade compare --measure {} --only '{}' -n {} -d {} --heads {}", kind,
-      c.spec, c.length, c.shape.dim, c.shape.heads);
+      "saccade compare --measure {} --only '{}'{} -n {} -d {} --heads {}",
+      peer ? "speed" : kind, peer ? Variants().front()->name : c.spec,
+      peer ? " --peers " + c.spec : "", c.length, c.shape.dim, c.shape.heads);
   if (c.shape.kv_heads > 0)
     command += fmt::format(" --kv-heads {}", c.shape.kv_heads);
   if (c.shape.batch > 1) command += fmt::format(" --batch {}", c.shape.batch);
@@ -121,13 +125,28 @@ Json CellRecord(std::string_view kind, const CellSpec& cell,
   return r;
 }
 
+Json PeerRecord(const CellSpec& cell, const PlannedCell* planned,
+                const std::string& version) {
+  Json r = CellRecord("peer", cell, planned);
+  r.erase("variant");
+  r["peer"] = cell.spec;
+  if (!version.empty()) r["version"] = version;
+  return r;
+}
+
 Json SpeedRecord(const SpeedResult& result) {
   const PlannedCell& p = *result.planned;
-  Json r = CellRecord("speed", p.cell, &p);
+  Json r = p.peer ? PeerRecord(p.cell, &p, p.peer->version())
+                  : CellRecord("speed", p.cell, &p);
+  if (p.peer) {
+    r["kappa"] = p.variant->kappa;
+    if (std::isfinite(result.worst)) r["worst"] = result.worst;
+  }
   r["flops"] = p.flops();
   r["bytes"] = p.bytes();
   if (result.status != "ok")
     return WithStatus(std::move(r), result.status, result.reason);
+  if (p.peer) r["reason"] = p.peer->how();
   const double median = Median(result.ns);
   const MedianInterval interval = IntervalOfMedian(result.ns);
   r["ns"] = result.ns;

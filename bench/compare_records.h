@@ -54,6 +54,10 @@ record::Json WithStatus(record::Json record, std::string_view status,
                         std::string_view reason);
 
 record::Json SpeedRecord(const SpeedResult& result);
+
+/// Of a peer's cell that was not timed: why not. `version` may be empty.
+record::Json PeerRecord(const CellSpec& cell, const PlannedCell* planned,
+                        const std::string& version);
 record::Json VerifyRecord(const VerifySummary& summary, double seconds);
 record::Json VariantRecord(const std::string& spec);
 

@@ -66,3 +66,7 @@ set_source_files_properties(bench/cli.cc PROPERTIES COMPILE_DEFINITIONS
 set_source_files_properties(bench/machine.cc PROPERTIES COMPILE_DEFINITIONS
   "SACCADE_COMMIT=\"${commit}\";SACCADE_FLAGS=\"${flags}\";\
 SACCADE_LIBRARIES=\"${libraries}\";SACCADE_VERSION=\"${PROJECT_VERSION}\"")
+# Where peers are found that run in processes of their own.
+set_source_files_properties(bench/peers.cc PROPERTIES COMPILE_DEFINITIONS
+  "SACCADE_PEER_SCRIPTS=\"${CMAKE_SOURCE_DIR}/bench/peers\";\
+SACCADE_PEER_PYTHON=\"${CMAKE_SOURCE_DIR}/build/peers/bin/python\"")

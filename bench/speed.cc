@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "bench/peer.h"
 #include "bench/statistics.h"
 
 namespace saccade::bench {
@@ -90,7 +91,8 @@ double TimeModel::Whole(const PlannedCell& cell) const {
 
 struct SpeedBench::Active {
   const PlannedCell* planned = nullptr;
-  std::unique_ptr<Workload> workload;
+  std::unique_ptr<Workload> workload;  // of a variant
+  std::unique_ptr<PeerRun> peer;       // of a peer
   int64_t iterations = 1;
   int rounds = 0;
   std::string name;
@@ -157,7 +159,7 @@ Status SpeedBench::RunGroup(const std::vector<const PlannedCell*>& cells,
     if (stopped()) return {};
     const std::string why = WhySkip(*cell, seconds_left);
     if (!why.empty()) {
-      const Status status = emit({cell, "skipped", why, {}, 0, 0});
+      const Status status = emit({cell, "skipped", why, {}});
       if (!status.ok()) return status;
       continue;
     }
@@ -175,7 +177,8 @@ Status SpeedBench::RunGroup(const std::vector<const PlannedCell*>& cells,
   return flush();
 }
 
-Status SpeedBench::Begin(Active* active, Exec& exec) {
+// Seconds of a run of the variant, after what comes before it.
+Result<double> SpeedBench::WarmUp(Active* active, Exec& exec) {
   const PlannedCell& cell = *active->planned;
   Result<std::unique_ptr<Workload>> made =
       Workload::Make(&cell, Pages::kHuge, settings_.seed);
@@ -198,10 +201,37 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
     seconds = SecondsSince(start);
   }
   if (!status.ok()) return status;
-  seconds = std::max(seconds, 1e-7);
+  return seconds;
+}
+
+// The same of a peer, and correct before fast. A peer may take more runs to
+// come to itself, for it chooses kernels and fills pools: three.
+Result<double> SpeedBench::WarmUpPeer(Active* active, Exec& exec) {
+  Result<std::unique_ptr<PeerRun>> made =
+      PeerRun::Make(active->planned, settings_.seed, exec);
+  if (!made.ok()) return made.status();
+  active->peer = std::move(*made);
+  Result<double> seconds = active->peer->Run(1);
+  if (!seconds.ok()) return seconds;
+  const CheckResult check = active->peer->Check(exec);
+  if (check.kind == CheckResult::Kind::kRefused) return IoError(check.what);
+  active->result.worst = check.ratio;
+  if (check.kind == CheckResult::Kind::kFail)
+    return IoError(fmt::format("its result is wrong: {}", check.what));
+  for (int i = 0; i < 2 && seconds.ok() && *seconds < 0.02 && !stopped(); ++i)
+    seconds = active->peer->Run(1);
+  return seconds;
+}
+
+Status SpeedBench::Begin(Active* active, Exec& exec) {
+  const PlannedCell& cell = *active->planned;
+  const Result<double> warm =
+      cell.peer ? WarmUpPeer(active, exec) : WarmUp(active, exec);
+  if (!warm.ok()) return warm.status();
+  const double seconds = std::max(*warm, 1e-7);
   model_->Learn(cell, seconds);
   double iterations = std::ceil(settings_.sample_seconds / seconds);
-  if (cell.cell.pass == Pass::kDecode)
+  if (cell.cell.pass == Pass::kDecode && !cell.peer)
     iterations = std::min(
         iterations,
         std::max(1.0,
@@ -231,7 +261,9 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
     const Status status = Begin(&a, exec);
     if (!status.ok()) {
       a.rounds = 0;
-      a.result.status = status.code() == Code::kExhausted ? "skipped" : "fail";
+      a.result.status = status.code() == Code::kExhausted     ? "skipped"
+                        : status.code() == Code::kUnsupported ? "unsupported"
+                                                              : "fail";
       a.result.reason = status.message();
     }
     rounds = std::max(rounds, a.rounds);
@@ -251,7 +283,8 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
     SpeedResult& result = a.result;
     result.fma_peak = fma.empty() ? 0 : Median(fma);
     result.stream_peak = stream.empty() ? 0 : Median(stream);
-    if (result.status == "ok" && !a.workload->Finite()) {
+    if (result.status == "ok" &&
+        !(a.peer ? a.peer->Finite() : a.workload->Finite())) {
       result.status = "fail";
       result.reason = "the result of the timed pass is not finite";
     }
@@ -268,6 +301,48 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
   return {};
 }
 
+// One sample as a benchmark.
+void SpeedBench::Register(Active* active, Exec& exec) {
+  Active& a = *active;
+  if (a.peer) {
+    // It tells its own time, of all runs of the sample.
+    const auto body = [this, &a](benchmark::State& state) {
+      for (auto _ : state) {
+        const Result<double> seconds =
+            stopped() ? Invalid("stopped") : a.peer->Run(a.iterations);
+        if (!seconds.ok()) {
+          state.SkipWithError(seconds.status().message().c_str());
+          break;
+        }
+        state.SetIterationTime(*seconds);
+      }
+    };
+    benchmark::RegisterBenchmark(a.name.c_str(), body)
+        ->Iterations(1)
+        ->Repetitions(1)
+        ->UseManualTime();
+    return;
+  }
+  const auto body = [this, &a, &exec](benchmark::State& state) {
+    Status status = a.workload->Rewind(a.iterations);
+    if (stopped()) status = Invalid("stopped");
+    if (!status.ok()) {
+      state.SkipWithError(status.message().c_str());
+      return;
+    }
+    for (auto _ : state) {
+      status = a.workload->Run(exec);
+      if (status.ok()) continue;
+      state.SkipWithError(status.message().c_str());
+      break;
+    }
+  };
+  benchmark::RegisterBenchmark(a.name.c_str(), body)
+      ->Iterations(a.iterations)
+      ->Repetitions(1)
+      ->UseRealTime();
+}
+
 void SpeedBench::Round(std::vector<Active>* batch, int round, Exec& exec) {
   // One Google Benchmark run per round: within one, it would take all
   // repetitions of a benchmark in a row, and its random interleaving (1.7.1)
@@ -278,24 +353,7 @@ void SpeedBench::Round(std::vector<Active>* batch, int round, Exec& exec) {
     Active& a = (*batch)[(i + static_cast<size_t>(round)) % batch->size()];
     if (round >= a.rounds || a.result.status != "ok") continue;
     by_name[a.name] = &a;
-    const auto body = [this, &a, &exec](benchmark::State& state) {
-      Status status = a.workload->Rewind(a.iterations);
-      if (stopped()) status = Invalid("stopped");
-      if (!status.ok()) {
-        state.SkipWithError(status.message().c_str());
-        return;
-      }
-      for (auto _ : state) {
-        status = a.workload->Run(exec);
-        if (status.ok()) continue;
-        state.SkipWithError(status.message().c_str());
-        break;
-      }
-    };
-    benchmark::RegisterBenchmark(a.name.c_str(), body)
-        ->Iterations(a.iterations)
-        ->Repetitions(1)
-        ->UseRealTime();
+    Register(&a, exec);
   }
   if (by_name.empty()) return;
   SampleReporter reporter([&](const benchmark::BenchmarkReporter::Run& run) {

@@ -63,11 +63,12 @@ class TimeModel {
 /// What came of a cell.
 struct SpeedResult {
   const PlannedCell* planned = nullptr;
-  std::string status;  // ok, skipped, fail
+  std::string status;  // ok, skipped, unsupported, fail
   std::string reason;
   std::vector<double> ns;  // raw samples, per run, in order
   double fma_peak = 0;     // FLOP/s, median of samples between the rounds
   double stream_peak = 0;  // bytes/s, likewise
+  double worst = 0;        // of a peer's check: in units of u * size
 };
 
 /// Runs groups of cells that are to be compared with each other.
@@ -101,6 +102,9 @@ class SpeedBench {
   Status RunBatch(const std::vector<const PlannedCell*>& cells, Exec& exec,
                   const Emit& emit, const Tick& tick, const PeakSample& peaks);
   Status Begin(Active* active, Exec& exec);
+  Result<double> WarmUp(Active* active, Exec& exec);
+  Result<double> WarmUpPeer(Active* active, Exec& exec);
+  void Register(Active* active, Exec& exec);
   void Round(std::vector<Active>* batch, int round, Exec& exec);
   bool stopped() const { return stop_ && stop_->load(); }
 

@@ -116,8 +116,8 @@ class Differences {
   Differences(const CheckCase& c, Reference& ref)
       : variant_(*c.variant), ref_(ref), p_(ref.problem), rng_(c.seed + 2) {}
 
-  void Run() {
-    const int tensors = kFirstExtra + static_cast<int>(variant_.inputs.size());
+  // Of tensors 0 .. tensors - 1.
+  void Run(int tensors) {
     const double each = static_cast<double>(p_.batch * p_.q_heads * p_.q_len) *
                         static_cast<double>(p_.kv_len) *
                         static_cast<double>(2 * (p_.qk_dim + p_.v_dim) + 40);
@@ -265,8 +265,25 @@ Result<Reference> MakeReference(const CheckCase& c) {
   if (c.variant->traits.lse)
     ref.lse_size = LseSize(*c.variant, ref.problem, ref.data, ref.lse);
   if (c.fill == Fill::kHidden) Hide(c, ref);
-  if (c.pass == Pass::kBackward) Differences(c, ref).Run();
+  if (c.pass == Pass::kBackward)
+    AddDerivatives(
+        c, kFirstExtra + static_cast<int>(c.variant->inputs.size()), &ref);
   return ref;
+}
+
+Reference ReferenceOn(const Variant& variant, const Problem& problem,
+                      Data data) {
+  Reference ref;
+  ref.problem = problem;
+  ref.data = std::move(data);
+  Result64 r = RunOn(variant, problem, ref.data);
+  ref.out = std::move(r.out);
+  ref.size = std::move(r.size);
+  return ref;
+}
+
+void AddDerivatives(const CheckCase& c, int tensors, Reference* reference) {
+  Differences(c, *reference).Run(tensors);
 }
 
 Data Poisoned(const Variant& variant, const Reference& ref) {

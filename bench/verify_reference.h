@@ -40,6 +40,14 @@ struct Reference {
 /// kInvalid or kUnsupported where the variant refuses the problem.
 Result<Reference> MakeReference(const CheckCase& c);
 
+/// What the oracle says to a resolved problem and data: out and size only.
+Reference ReferenceOn(const Variant& variant, const Problem& problem,
+                      Data data);
+
+/// Adds derivatives by tensors 0 .. tensors - 1 to a reference of a case of
+/// that variant and seed.
+void AddDerivatives(const CheckCase& c, int tensors, Reference* reference);
+
 /// The data with NaN where Reference::hidden and blind say.
 Data Poisoned(const Variant& variant, const Reference& reference);
 

@@ -9,6 +9,8 @@
 #include <limits>
 #include <memory>
 
+#include "bench/verify_judge.h"
+
 namespace saccade::bench {
 
 Operands::Operands(const Variant& variant, const Problem& p, const Data& data,
@@ -190,45 +192,6 @@ Written RunDecode(const CheckCase& c, const Plan& plan, const Problem& p,
     w.trouble = "Extend wrote outside of its state";
   return w;
 }
-
-// Compares elements and remembers the worst.
-class Judge {
- public:
-  explicit Judge(double kappa) : kappa_(kappa) {}
-
-  /// `rounding`: what storing in fewer bits may add, in absolute terms.
-  template <class Name>
-  void Check(Name name, double got, double want, double size, double rounding) {
-    if (got == want) return;  // infinities, too
-    // Below the smallest normal float, weights may vanish.
-    constexpr double kUnderflow = 1e-36;
-    const double excess = std::abs(got - want) - rounding;
-    double ratio = std::max(0.0, excess) / (0x1p-24 * size + kUnderflow);
-    if (std::isnan(ratio)) ratio = std::numeric_limits<double>::infinity();
-    if (ratio <= worst_) return;
-    worst_ = ratio;
-    if (ratio > kappa_)
-      what_ = fmt::format(
-          "{}: got {:.9g}, want {:.9g}, off by {:.3g} of a budget of {:.3g}",
-          name(), got, want, std::abs(got - want),
-          rounding + kappa_ * 0x1p-24 * size);
-  }
-
-  void Fail(std::string what) {
-    worst_ = std::numeric_limits<double>::infinity();
-    what_ = std::move(what);
-  }
-
-  CheckResult result() const {
-    return {what_.empty() ? CheckResult::Kind::kOk : CheckResult::Kind::kFail,
-            worst_, what_};
-  }
-
- private:
-  double kappa_;
-  double worst_ = 0;
-  std::string what_;
-};
 
 // "dq[0, 2, 17, 5]" of an index in [B, heads, len, dim] order.
 std::string Place(std::string_view name, const ExtraShape& s, int64_t index) {

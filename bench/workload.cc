@@ -8,6 +8,8 @@
 #include <random>
 #include <utility>
 
+#include "bench/peer.h"
+
 namespace saccade::bench {
 namespace {
 
@@ -16,6 +18,7 @@ constexpr int64_t kPrefillChunk = 256;  // tokens
 // Normal numbers in a table whose length shares no factor with any width, so
 // that rows differ; filling from it costs no more than copying.
 constexpr int64_t kTable = 65537;
+constexpr int64_t kShift = 7919;  // in the table, from tensor to tensor
 
 std::vector<float> NormalTable(uint64_t seed) {
   std::mt19937_64 rng(seed);
@@ -139,8 +142,8 @@ double PlannedCell::bytes() const {
 }
 
 size_t PlannedCell::TensorBytes() const {
-  Problem p = plan->problem();
-  if (cell.pass == Pass::kDecode) p.q_len = p.kv_len = chunk;
+  Problem p = peer ? problem : plan->problem();
+  if (!peer && cell.pass == Pass::kDecode) p.q_len = p.kv_len = chunk;
   const Sizes s = SizesOf(*variant, p);
   const int64_t times = cell.pass == Pass::kBackward ? 2 : 1;
   return static_cast<size_t>(times * (s.inputs + s.outputs) * SizeOf(p.dtype));
@@ -160,6 +163,13 @@ Needs PlannedCell::needs() const {
 }
 
 size_t PlannedCell::TotalBytes() const {
+  if (peer) {
+    // Its tensors here, and perhaps as often again in its own layout.
+    const double scores = static_cast<double>(problem.batch * problem.q_heads) *
+                          static_cast<double>(problem.q_len * problem.kv_len);
+    return 3 * TensorBytes() +
+           static_cast<size_t>(peer->ScoreBytes(cell.pass) * scores);
+  }
   const Needs n = needs();
   return TensorBytes() + n.scratch + n.saved + 2 * n.state;
 }
@@ -240,7 +250,7 @@ Status Workload::MakeTensors(uint64_t seed) {
       return;
     }
     *tensor = std::move(*made);
-    FillWith(tensor->view, table, start += 7919, activation);
+    FillWith(tensor->view, table, start += kShift, activation);
   };
   make(&q_, p.q_heads, q_len, p.qk_dim, Activation::kNone);
   make(&k_, p.kv_heads, kv_len, p.qk_dim, Activation::kNone);
@@ -264,6 +274,10 @@ Status Workload::MakeTensors(uint64_t seed) {
     make(&dv_, p.kv_heads, kv_len, p.v_dim, Activation::kNone);
   }
   return status;
+}
+
+void FillNormal(const View& view, uint64_t seed, int number) {
+  FillWith(view, NormalTable(seed), kShift * number, Activation::kNone);
 }
 
 Status Workload::Allocate() {

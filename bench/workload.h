@@ -37,6 +37,8 @@ struct CellSpec {
   int threads = 1;
 };
 
+class Peer;
+
 /// Bytes that a cell needs beyond its tensors, by the plan.
 struct Needs {
   size_t scratch = 0;  // for backward, of the forward pass before it too
@@ -48,6 +50,7 @@ struct Needs {
 struct PlannedCell {
   CellSpec cell;
   const Variant* variant = nullptr;
+  Peer* peer = nullptr;  // who runs it; null: the variant, by the plan
   Problem problem;  // resolved; q_len 1 and kv_len the context for decode
   std::unique_ptr<Plan> plan;  // of another problem for decode, see `capacity`
   int64_t chunk = 0;           // decode: tokens that the plan takes at once
@@ -66,6 +69,10 @@ struct PlannedCell {
 
 /// kInvalid, kNotFound or kUnsupported, with the reason.
 Result<PlannedCell> PlanCell(const CellSpec& cell);
+
+/// Fills a contiguous tensor with normal numbers from `seed`. The tensors of a
+/// pass are numbered from 1 (q, k, v, out, extras, dout); each has its own.
+void FillNormal(const View& view, uint64_t seed, int number);
 
 /// Tensors and buffers of a cell, filled, and the pass to be run over them.
 class Workload {

@@ -154,7 +154,7 @@ constexpr Kind kKinds[] = {
     {"peer", "The time of somebody else's implementation",
      "peer pass q_len kv_len", "median_ns",
      SACCADE_CELL " version variant ns low_ns high_ns flops bytes peak_share "
-                  "bandwidth_share repeat"},
+                  "bandwidth_share kappa worst repeat"},
     {"memory", "The memory of a pass", "variant pass q_len kv_len",
      "scratch_bytes saved_bytes state_bytes",
      SACCADE_CELL " io_bytes rss_growth_bytes repeat"},

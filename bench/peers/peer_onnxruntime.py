@@ -1,0 +1,129 @@
+"""ONNX Runtime: MultiHeadAttention for full attention, GroupQueryAttention for
+causal attention, grouped heads and decoding. Models are made in memory."""
+import protocol
+
+try:
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+except ImportError as error:
+    protocol.missing(error)
+
+
+def model_of(node, inputs, outputs):
+    def info(name, kind, shape):
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    graph = helper.make_graph([node], "attention",
+                              [info(*i) for i in inputs],
+                              [info(*o) for o in outputs])
+    model = helper.make_model(graph, opset_imports=[
+        helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
+    model.ir_version = 8
+    return model.SerializeToString()
+
+
+def token_major(array):
+    """[B, H, T, D] as [B, T, H D], which the operators read."""
+    batch, heads, length, dim = array.shape
+    return np.ascontiguousarray(array.transpose(0, 2, 1, 3)).reshape(
+        batch, length, heads * dim)
+
+
+class OnnxRuntime:
+    version = ort.__version__
+    # GroupQueryAttention holds all weights; MultiHeadAttention works in blocks.
+    score_bytes = {"forward": 4, "decode": 4}
+
+    def setup(self, p):
+        self.problem = p
+        if p.backward:
+            raise protocol.Unsupported("its operators have no backward pass")
+        if p.bf16:
+            raise protocol.Unsupported("its attention on CPUs has no bf16")
+        if p.qk_dim != p.v_dim:
+            raise protocol.Unsupported("its heads have one width")
+        if p.causal:
+            operator, model, feeds = self.grouped(p)
+        elif p.q_heads == p.kv_heads:
+            operator, model, feeds = self.multi_head(p)
+        else:
+            raise protocol.Unsupported(
+                "MultiHeadAttention has no grouped heads, and "
+                "GroupQueryAttention is causal")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = p.threads
+        options.inter_op_num_threads = 1
+        # Threads that wait in a loop after a run would disturb others.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self.session = ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"])
+        self.binding = self.session.io_binding()
+        for name, array in feeds.items():
+            self.binding.bind_cpu_input(name, array)
+        self.feeds = feeds  # bound, not copied
+        self.out = np.empty((p.batch, p.q_len, p.q_heads * p.v_dim),
+                            np.float32)
+        self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape,
+                                 self.out.ctypes.data)
+        for name in ("k", "v") if p.causal else ():
+            past = feeds["past_" + name]
+            if p.q_len < p.kv_len:  # appends in place
+                self.binding.bind_output("present_" + name, "cpu", 0,
+                                         np.float32, past.shape,
+                                         past.ctypes.data)
+            else:
+                self.binding.bind_output("present_" + name, "cpu")
+        return (f"{operator}, in its own process; intra_op_num_threads "
+                f"{p.threads}")
+
+    def multi_head(self, p):
+        node = helper.make_node(
+            "MultiHeadAttention", ["q", "k", "v"], ["out"],
+            domain="com.microsoft", num_heads=p.q_heads, scale=p.scale)
+        feeds = {n: token_major(p.arrays[n]) for n in ("q", "k", "v")}
+        kind = TensorProto.FLOAT
+        return "MultiHeadAttention", model_of(
+            node, [(n, kind, a.shape) for n, a in feeds.items()],
+            [("out", kind, None)]), feeds
+
+    def grouped(self, p):
+        # What is held before the queries' own tokens: nothing, or when decoding
+        # all keys but the last, in a buffer that has room for it.
+        past = p.kv_len - p.q_len
+        room = p.kv_len if past > 0 else 0
+        node = helper.make_node(
+            "GroupQueryAttention",
+            ["q", "k", "v", "past_k", "past_v", "last", "total"],
+            ["out", "present_k", "present_v"], domain="com.microsoft",
+            num_heads=p.q_heads, kv_num_heads=p.kv_heads, scale=p.scale)
+        feeds = {"q": token_major(p.arrays["q"])}
+        for n in ("k", "v"):
+            array = p.arrays[n]
+            feeds[n] = token_major(array[:, :, past:])
+            feeds["past_" + n] = np.ascontiguousarray(array[:, :, :room])
+        feeds["last"] = np.full((p.batch,), p.kv_len - 1, np.int32)
+        feeds["total"] = np.array([p.kv_len], np.int32)
+        kinds = {np.dtype(np.float32): TensorProto.FLOAT,
+                 np.dtype(np.int32): TensorProto.INT32}
+        return "GroupQueryAttention", model_of(
+            node, [(n, kinds[a.dtype], a.shape) for n, a in feeds.items()],
+            [(n, TensorProto.FLOAT, None)
+             for n in ("out", "present_k", "present_v")]), feeds
+
+    def run(self):
+        self.session.run_with_iobinding(self.binding)
+
+    def result(self):
+        p = self.problem
+        return {"out": self.out.reshape(
+            p.batch, p.q_len, p.q_heads, p.v_dim).transpose(0, 2, 1, 3)}
+
+    def drop(self):
+        for name in ("binding", "session", "feeds", "out", "problem"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+
+protocol.serve(OnnxRuntime())
