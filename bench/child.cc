@@ -104,7 +104,8 @@ Result<json> ChildProcess::Ask(const json& question, double patience,
   while ((newline = heard_.find('\n')) == std::string::npos) {
     if (stop && stop->load()) return Invalid("stopped");
     if (std::chrono::steady_clock::now() > end)
-      return IoError(fmt::format("it did not answer within {:.3g} s", patience));
+      return IoError(
+          fmt::format("it did not answer within {:.3g} s", patience));
     pollfd ready{talk_, POLLIN, 0};
     if (poll(&ready, 1, 50) <= 0) continue;
     char buffer[4096];
@@ -133,11 +134,10 @@ Status ChildProcess::Ended() {
   std::string what = "it closed its output";
   if (ended == pid_) {
     pid_ = -1;
-    what = WIFSIGNALED(how) ? fmt::format("signal {} ended it: {}",
-                                          WTERMSIG(how),
-                                          strsignal(WTERMSIG(how)))
-                            : fmt::format("it ended with code {}",
-                                          WEXITSTATUS(how));
+    what = WIFSIGNALED(how)
+               ? fmt::format("signal {} ended it: {}", WTERMSIG(how),
+                             strsignal(WTERMSIG(how)))
+               : fmt::format("it ended with code {}", WEXITSTATUS(how));
   }
   const std::string words = LastWords();
   return IoError(words.empty() ? what : what + "; its last words: " + words);

@@ -33,8 +33,7 @@ class BlasPeer final : public Peer {
         "in process, its {} kernels: sgemm, softmax over the visible scores of "
         "{} queries at a time, sgemm; {} over heads and blocks of queries",
         openblas_get_corename(), kRows,
-        exec_ && exec_->slots() > 1 ? fmt::format("{} threads", exec_->slots())
-                                    : "1 thread");
+        slots_ == 1 ? "1 thread" : fmt::format("{} threads", slots_));
   }
 
   double ScoreBytes(Pass) const override { return 0; }
@@ -48,6 +47,7 @@ class BlasPeer final : public Peer {
     problem_ = problem;
     tensors_ = tensors;
     exec_ = &exec;
+    slots_ = exec.slots();
     stride_ = std::min(kRows, problem.q_len) * problem.kv_len;
     Result<MemoryBlock> scores = MemoryBlock::Make(
         static_cast<size_t>(exec.slots() * stride_) * sizeof(float),
@@ -118,6 +118,7 @@ class BlasPeer final : public Peer {
   Problem problem_;
   PeerTensors* tensors_ = nullptr;
   Exec* exec_ = nullptr;
+  int slots_ = 1;
   MemoryBlock scores_;
   int64_t stride_ = 0;  // of a slot's scores, elements
 };

@@ -59,13 +59,12 @@ class RowCheck {
 
   void Run(Judge& judge) {
     const bool backward = cell_.cell.pass == Pass::kBackward;
-    const double each =
-        static_cast<double>(p_.kv_len) *
-        static_cast<double>(p_.qk_dim + p_.v_dim + 20) *
-        (backward ? kRunsOfGradient : 1);
+    const double each = static_cast<double>(p_.kv_len) *
+                        static_cast<double>(p_.qk_dim + p_.v_dim + 20) *
+                        (backward ? kRunsOfGradient : 1);
     const int64_t all = p_.batch * p_.q_heads * p_.q_len;
-    const int64_t some = std::max(kLeastRows,
-                                  static_cast<int64_t>(kRowWork / each));
+    const int64_t some =
+        std::max(kLeastRows, static_cast<int64_t>(kRowWork / each));
     if (all <= some) {
       for (int64_t row = 0; row < all; ++row) Row(row, judge);
       return;
@@ -84,14 +83,14 @@ class RowCheck {
     one.batch = one.q_heads = one.kv_heads = one.q_len = 1;
     one.mask = Mask::kNone;
     if (p_.mask != Mask::kNone)
-      one.kv_len = std::clamp<int64_t>(i + p_.kv_len - p_.q_len + 1, 0,
-                                       p_.kv_len);
+      one.kv_len =
+          std::clamp<int64_t>(i + p_.kv_len - p_.q_len + 1, 0, p_.kv_len);
     Data data;
     data.q = Values(t_["q"], row * p_.qk_dim, p_.qk_dim);
     data.k = Values(t_["k"], kv_head * p_.kv_len * p_.qk_dim,
                     one.kv_len * p_.qk_dim);
-    data.v = Values(t_["v"], kv_head * p_.kv_len * p_.v_dim,
-                    one.kv_len * p_.v_dim);
+    data.v =
+        Values(t_["v"], kv_head * p_.kv_len * p_.v_dim, one.kv_len * p_.v_dim);
     if (cell_.cell.pass == Pass::kBackward) {
       data.dout = Values(t_["dout"], row * p_.v_dim, p_.v_dim);
       Gradient(ReferenceOn(*cell_.variant, one, std::move(data)), row, judge);
@@ -159,8 +158,7 @@ PeerRun::~PeerRun() { peer_.Drop(); }
 CheckResult PeerRun::Check(Exec& exec) {
   Judge judge(planned_.variant->kappa);
   const Status fetched = peer_.Fetch();
-  if (!fetched.ok())
-    return {CheckResult::Kind::kRefused, 0, fetched.message()};
+  if (!fetched.ok()) return {CheckResult::Kind::kRefused, 0, fetched.message()};
   RowCheck(planned_, tensors_).Run(judge);
   const CheckResult rows = judge.result();
   if (planned_.cell.pass != Pass::kBackward ||

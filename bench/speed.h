@@ -68,7 +68,7 @@ struct SpeedResult {
   std::vector<double> ns;  // raw samples, per run, in order
   double fma_peak = 0;     // FLOP/s, median of samples between the rounds
   double stream_peak = 0;  // bytes/s, likewise
-  double worst = 0;        // of a peer's check: in units of u * size
+  double worst = -1;       // of a peer's check, in units of u * size; -1: none
 };
 
 /// Runs groups of cells that are to be compared with each other.

@@ -26,7 +26,8 @@ class Judge {
     // Below the smallest normal float, weights may vanish.
     constexpr double kUnderflow = 1e-36;
     const double excess = std::abs(got - want) - rounding;
-    double ratio = std::max(0.0, excess) / (0x1p-24 * size + kUnderflow);
+    // In this order, so that max keeps a NaN.
+    double ratio = std::max(excess, 0.0) / (0x1p-24 * size + kUnderflow);
     if (std::isnan(ratio)) ratio = std::numeric_limits<double>::infinity();
     if (ratio <= worst_) return;
     worst_ = ratio;

@@ -266,8 +266,8 @@ Result<Reference> MakeReference(const CheckCase& c) {
     ref.lse_size = LseSize(*c.variant, ref.problem, ref.data, ref.lse);
   if (c.fill == Fill::kHidden) Hide(c, ref);
   if (c.pass == Pass::kBackward)
-    AddDerivatives(
-        c, kFirstExtra + static_cast<int>(c.variant->inputs.size()), &ref);
+    AddDerivatives(c, kFirstExtra + static_cast<int>(c.variant->inputs.size()),
+                   &ref);
   return ref;
 }
 

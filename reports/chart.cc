@@ -82,6 +82,7 @@ Series SeriesOf(const Entry& entry) {
   series.name = entry.spec;
   series.colour = entry.colour;
   series.shape = entry.shape;
+  series.style = entry.peer ? 1 : 0;
   return series;
 }
 

@@ -18,6 +18,8 @@ std::string WordFor(const Outcome& outcome) {
       return "skipped";
     case Outcome::Kind::kUnsupported:
       return "unsupported";
+    case Outcome::Kind::kAbsent:
+      return "n/a";
     case Outcome::Kind::kOk:
       break;
   }

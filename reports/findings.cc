@@ -87,7 +87,7 @@ std::string Lightest(const Model& model, const Verdict& verdict) {
 std::string Growth(const Model& model, const Verdict& verdict) {
   Names linear, between, square;
   for (const VerdictRow& row : verdict.rows) {
-    if (!row.growth.known()) continue;
+    if (!row.growth.known() || model.at(row.timed).peer) continue;
     const double exponent = row.growth.exponent;
     (exponent < 1.25   ? linear
      : exponent < 1.75 ? between

@@ -18,7 +18,11 @@ Outcome OutcomeOf(const Record& record) {
   Outcome outcome;
   const std::string status = record.status();
   if (status == "fail") outcome.kind = Outcome::Kind::kFail;
-  if (status == "unsupported") outcome.kind = Outcome::Kind::kUnsupported;
+  if (status == "unsupported") {
+    // A peer may not be installed, or not offer it: nobody's fault here.
+    outcome.kind = record.kind() == "peer" ? Outcome::Kind::kAbsent
+                                           : Outcome::Kind::kUnsupported;
+  }
   if (status == "skipped" || status == "interrupted") {
     outcome.kind = Outcome::Kind::kSkipped;
   }
@@ -26,6 +30,9 @@ Outcome OutcomeOf(const Record& record) {
   outcome.repeat = Clean(record.Text("repeat"), 400);
   return outcome;
 }
+
+// What peers are checked on, in place of our targets.
+constexpr char kOwnCode[] = "its own code";
 
 class Builder {
  public:
@@ -39,6 +46,7 @@ class Builder {
   void Take(const Record& record) {
     const std::string kind = record.kind();
     if (kind == "speed" || kind == "peer") TakeTime(record);
+    if (kind == "peer" && record.Has("worst")) TakePeerCheck(record);
     if (kind == "memory") TakeMemory(record);
     if (kind == "extrapolation") {
       TakeCurve(record, "protocol", "bits_per_byte", model_.texts,
@@ -105,7 +113,7 @@ class Builder {
  private:
   int EntryOf(const Record& record) const {
     const bool peer = record.kind() == "peer";
-    return places_.at({Get(record, peer ? "peer" : "variant"), peer});
+    return places_.at({peer ? PeerName(record) : Get(record, "variant"), peer});
   }
 
   static int64_t Cells(const Setting& setting) {
@@ -186,6 +194,20 @@ class Builder {
     }
     SettingOf(record)
         .times[Get(record, "pass")][entry][record.Count("kv_len")] = timing;
+  }
+
+  // Every cell of a peer is checked by itself.
+  void TakePeerCheck(const Record& record) {
+    const CheckKey key = {EntryOf(record), Get(record, "pass"),
+                          Get(record, "dtype")};
+    Check& check = model_.checks[key][kOwnCode];
+    ++check.cases;
+    check.kappa = record.Number("kappa");
+    const double worst = record.Number("worst");
+    if (check.cases == 1 || worst > check.worst) check.worst = worst;
+    if (!(worst > check.kappa)) return;
+    ++check.failures;
+    check.outcome = OutcomeOf(record);
   }
 
   void TakeMemory(const Record& record) {

@@ -17,9 +17,9 @@ namespace saccade::reports {
 /// A variant by its full spec, or a peer. Entries are numbered in the order in
 /// which tables and legends show them.
 struct Entry {
-  std::string spec;  // or the peer's name
-  std::string name;  // what stands before ':' or '+'
-  std::string title, source, family;
+  std::string spec;                   // or the peer's name and version
+  std::string name;                   // what stands before ':' or '+'
+  std::string title, source, family;  // of a peer: what ran, and how
   int64_t order = 0;
   bool baseline = false;
   bool peer = false;
@@ -29,7 +29,7 @@ struct Entry {
 
 /// Why there is a figure, or why there is none.
 struct Outcome {
-  enum class Kind : uint8_t { kOk, kFail, kSkipped, kUnsupported };
+  enum class Kind : uint8_t { kOk, kFail, kSkipped, kUnsupported, kAbsent };
   Kind kind = Kind::kOk;
   std::string reason, repeat;
   bool ok() const { return kind == Kind::kOk; }

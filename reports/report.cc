@@ -125,9 +125,9 @@ Page MakePage(const Model& model) {
   page.pictures = QualityAgainstSpeed(model, verdict);
   for (Section section :
        {TimeSection(model), DecodeSection(model), PeakSection(model),
-        MemorySection(model), TextSection(model), ProbeSection(model),
-        ClaimSection(model), CheckSection(model), TrainingSection(model),
-        GapSection(model), MachineSection(model)}) {
+        PeerSection(model), MemorySection(model), TextSection(model),
+        ProbeSection(model), ClaimSection(model), CheckSection(model),
+        TrainingSection(model), GapSection(model), MachineSection(model)}) {
     if (section.figures.empty() && section.tables.empty()) continue;
     page.sections.push_back(std::move(section));
   }

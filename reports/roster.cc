@@ -13,9 +13,14 @@ std::string Get(const Record& record, std::string_view field) {
   return Clean(record.Text(field));
 }
 
+std::string PeerName(const Record& record) {
+  const std::string version = Get(record, "version");
+  return Get(record, "peer") + (version.empty() ? "" : " " + version);
+}
+
 void Roster::Take(const Record& record) {
   if (record.kind() == "peer") {
-    Add(Get(record, "peer"), true);
+    AddPeer(record);
   } else if (record.kind() == "variant") {
     Describe(record);
   } else if (record.kind() != "claim" && record.Has("variant")) {
@@ -41,6 +46,14 @@ Entry& Roster::Add(const std::string& spec, bool peer) {
   entry.peer = peer;
   entry.order = record::kMaxCount;
   return entries_.emplace_back(std::move(entry));
+}
+
+// Of what ran, the record's remark tells.
+void Roster::AddPeer(const Record& record) {
+  Entry& entry = Add(PeerName(record), true);
+  entry.name = Get(record, "peer");
+  if (record.ok() && entry.title.empty())
+    entry.title = Clean(record.Text("reason"), 400);
 }
 
 void Roster::Describe(const Record& record) {

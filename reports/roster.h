@@ -16,6 +16,9 @@ namespace saccade::reports {
 /// A text field of a record, Clean.
 std::string Get(const record::Record& record, std::string_view field);
 
+/// A peer's name with its version, as reports show it: two versions are two.
+std::string PeerName(const record::Record& record);
+
 class Roster {
  public:
   void Take(const record::Record& record);
@@ -27,6 +30,7 @@ class Roster {
 
  private:
   Entry& Add(const std::string& spec, bool peer);
+  void AddPeer(const record::Record& record);
   void Describe(const record::Record& record);
   void Inherit(Entry& entry) const;
   void Dress();

@@ -18,6 +18,10 @@ Section TimeSection(const Model& model);
 Section DecodeSection(const Model& model);
 Section PeakSection(const Model& model);
 
+// peer_section.cc
+bool HasPeers(const Model& model);
+Section PeerSection(const Model& model);
+
 // memory_section.cc
 Section MemorySection(const Model& model);
 

@@ -66,7 +66,6 @@ Figure TimeFigure(const Model& model, const Setting& setting,
     const PowerFit fit = GrowthOf(lengths);
     Series series = SeriesOf(model.at(entry));
     series.note = GrowthText(fit);
-    series.style = model.at(entry).peer ? 2 : 0;
     for (const auto& [length, timing] : lengths) {
       if (!timing.outcome.ok()) continue;
       series.points.push_back({static_cast<double>(length), timing.ns.value,
@@ -86,9 +85,11 @@ Figure TimeFigure(const Model& model, const Setting& setting,
   figure.table.caption = fmt::format("{}, {}", figure.title, setting.name);
   figure.caption = fmt::format(
       "Medians of raw samples; rounds go over all variants in turn, so that "
-      "drift hits all alike. Exponents: least squares on logarithms over the "
-      "{1} longest lengths. Setting: {0}.",
-      setting.name, kFitPoints);
+      "drift hits all alike.{2} Exponents: least squares on logarithms over "
+      "the {1} longest lengths. Setting: {0}.",
+      setting.name, kFitPoints,
+      HasPeers(model) ? " Dashed: outside implementations, in the same rounds."
+                      : "");
   figure.chart = ToJson(chart);
   return figure;
 }

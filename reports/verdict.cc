@@ -38,7 +38,10 @@ int64_t ReferenceLength(const Model& model, int baseline) {
   if (forward == nullptr) return 0;
   std::map<int64_t, size_t> counts;
   std::set<int64_t> of_baseline;
+  size_t variants = 0;
   for (const auto& [entry, lengths] : *forward) {
+    if (model.at(entry).peer) continue;
+    ++variants;
     for (const auto& [length, timing] : lengths) {
       if (!timing.outcome.ok()) continue;
       ++counts[length];
@@ -48,7 +51,7 @@ int64_t ReferenceLength(const Model& model, int baseline) {
   int64_t most = 0, reference = 0;
   size_t best = 0;
   for (const auto& [length, count] : counts) {
-    if (of_baseline.contains(length) && 2 * count >= forward->size()) {
+    if (of_baseline.contains(length) && 2 * count >= variants) {
       reference = length;
     }
     if (count >= best) {
@@ -115,7 +118,6 @@ std::vector<VerdictRow> PairUp(const Model& model) {
   std::map<std::string, std::pair<std::vector<int>, std::vector<int>>> names;
   std::vector<VerdictRow> rows;
   for (int entry = 0; entry < static_cast<int>(model.entries.size()); ++entry) {
-    if (model.at(entry).peer) continue;
     auto& [times, trains] = names[model.at(entry).name];
     if (timed.contains(entry) && trained.contains(entry)) {
       rows.push_back(Row(entry, entry));
@@ -148,7 +150,7 @@ void AddUnmeasured(const Model& model, std::vector<VerdictRow>& rows) {
   }
   const auto add = [&](int entry) {
     const Entry& who = model.at(entry);
-    if (!who.peer && seen.insert(who.name).second) {
+    if (seen.insert(who.name).second) {
       rows.push_back(Row(entry, -1));
     }
   };
