@@ -80,6 +80,7 @@ class Comparison {
   bool failed_ = false;
   std::string corpus_;
   std::vector<OpenedPeer> peers_;
+  std::map<std::string, Status> offers_;  // by peer and what was asked for
 };
 
 std::string GateKey(std::string_view spec, Pass pass, DType dtype) {
@@ -344,6 +345,14 @@ Status Comparison::PlanPeers(const CellSpec& like, PlannedGroup* group) {
     cell.spec = one.name;
     Status why = one.status;
     if (one.peer) {
+      const auto [offer, fresh] = offers_.try_emplace(fmt::format(
+          "{} {} {} {} {}", one.name, NameOf(like.pass), NameOf(like.dtype),
+          NameOf(like.shape.mask), like.shape.dim));
+      if (fresh)
+        offer->second = PeerOffers(*one.peer, cell, ExecOf(like.threads));
+      why = offer->second;
+    }
+    if (one.peer && why.ok()) {
       Result<PlannedCell> planned = PlanPeerCell(cell, one.peer.get());
       if (planned.ok()) {
         group->push_back(std::move(*planned));

@@ -98,6 +98,10 @@ Result<std::unique_ptr<Peer>> StartPeerProcess(std::string name,
 /// spec. As PlanCell.
 Result<PlannedCell> PlanPeerCell(const CellSpec& cell, Peer* peer);
 
+/// Whether a peer offers a cell's pass, storage, mask and heads at all, asked
+/// at a small length. Anything but kUnsupported is left to the cell itself.
+Status PeerOffers(Peer& peer, const CellSpec& cell, Exec& exec);
+
 /// A peer's pass over one cell, made ready.
 class PeerRun {
  public:

@@ -137,6 +137,15 @@ class RowCheck {
 
 }  // namespace
 
+Status PeerOffers(Peer& peer, const CellSpec& cell, Exec& exec) {
+  CellSpec small = cell;
+  small.length = std::min<int64_t>(cell.length, 16);
+  const Result<PlannedCell> planned = PlanPeerCell(small, &peer);
+  if (!planned.ok()) return planned.status();
+  const Status status = PeerRun::Make(&*planned, 1, exec).status();
+  return status.code() == Code::kUnsupported ? status : Status();
+}
+
 Result<std::unique_ptr<PeerRun>> PeerRun::Make(const PlannedCell* planned,
                                                uint64_t seed, Exec& exec) {
   const Pass pass = planned->cell.pass;

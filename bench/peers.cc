@@ -22,7 +22,8 @@ constexpr Row kRows[] = {
     {"openblas", "", ""},
     {"torch", "peer_torch.py", "fused"},
     {"torch.math", "peer_torch.py", "math"},
-    {"onnxruntime", "peer_onnxruntime.py", ""},
+    {"onnxruntime", "peer_onnxruntime.py", "contrib"},
+    {"onnxruntime.attention", "peer_onnxruntime.py", "attention"},
     {"ggml", "peer_ggml.py", ""},
 };
 

@@ -1,6 +1,7 @@
 #include "reports/roster.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "reports/order.h"
 #include "reports/text.h"
@@ -30,8 +31,9 @@ void Roster::Take(const Record& record) {
 
 std::vector<Entry> Roster::Finish() {
   for (Entry& entry : entries_) Inherit(entry);
-  SortBy(entries_,
-         [](const Entry& entry) { return std::pair(entry.peer, entry.order); });
+  SortBy(entries_, [](const Entry& entry) {
+    return std::tuple(entry.peer, entry.order, entry.peer ? entry.spec : "");
+  });
   Dress();
   return std::move(entries_);
 }

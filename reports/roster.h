@@ -24,8 +24,8 @@ class Roster {
   void Take(const record::Record& record);
 
   /// All entries in the order of reports: by the order that `variant` records
-  /// give, then by appearance, peers last. A name keeps its colour in all
-  /// figures, a family its shape.
+  /// give, then by appearance, peers last and by name. A name keeps its colour
+  /// in all figures, a family its shape.
   std::vector<Entry> Finish();
 
  private:

@@ -85,7 +85,8 @@ TEST_CASE("peers are named one by one, by package or all at once") {
   const auto all = ParsePeers("all");
   REQUIRE(all.ok());
   CHECK(*all == std::vector<std::string>{"openblas", "torch", "torch.math",
-                                         "onnxruntime", "ggml"});
+                                         "onnxruntime", "onnxruntime.attention",
+                                         "ggml"});
   CHECK(*ParsePeers("ggml, torch") ==
         std::vector<std::string>{"torch", "torch.math", "ggml"});
   CHECK(*ParsePeers("torch.math") == std::vector<std::string>{"torch.math"});
@@ -330,12 +331,12 @@ struct Outcome {
   }
 };
 
-// Compares the list's first variant with peers; `script` is that of
-// onnxruntime. Empty: there is nothing to run it.
+// Compares the list's first variant with peers; `script` is that of ggml.
+// Empty: there is nothing to run it.
 Outcome CompareWith(const std::string& peers, const std::string& script,
                     double patience = 20) {
   const Folder folder;
-  std::ofstream(folder / "peer_onnxruntime.py") << script;
+  std::ofstream(folder / "peer_ggml.py") << script;
   std::ostringstream out, err;
   Host host{out, err, false, SACCADE_PROGRAM, nullptr, false};
   host.places = {folder / ".", script.empty() ? folder / "none" : "/bin/sh",
@@ -388,13 +389,13 @@ Outcome CompareWith(const std::string& peers, const std::string& script,
 }
 
 TEST_CASE("a peer in a process of its own stands beside ours") {
-  const Outcome o = CompareWith("onnxruntime", Script(kSample, kResult));
+  const Outcome o = CompareWith("ggml", Script(kSample, kResult));
   const auto peers = o.Of("peer");
   REQUIRE(peers.size() == 2);
   const record::Record& forward = peers[0];
   CAPTURE(forward.Text("reason"));
   CHECK(forward.ok());
-  CHECK(forward.Text("peer") == "onnxruntime");
+  CHECK(forward.Text("peer") == "ggml");
   CHECK(forward.Text("version") == "7.1");
   CHECK(forward.Text("reason") == "by the shell");
   CHECK(forward.Number("median_ns") == doctest::Approx(2500));
@@ -406,8 +407,8 @@ TEST_CASE("a peer in a process of its own stands beside ours") {
   CHECK(forward.Number("peak_share") > 0);
   CHECK(peers[1].status() == "unsupported");
   CHECK(peers[1].Text("reason") == "only forward");
-  CHECK(Has(o.out, "onnxruntime 7.1"));
-  CHECK(Has(o.html, "onnxruntime 7.1"));
+  CHECK(Has(o.out, "ggml 7.1"));
+  CHECK(Has(o.html, "ggml 7.1"));
   CHECK(Has(o.html, "by the shell"));
   CHECK(Has(o.html, "Outside implementations"));
   // Dashed in the figures, where ours is whole.
@@ -416,19 +417,18 @@ TEST_CASE("a peer in a process of its own stands beside ours") {
     REQUIRE(series != std::string::npos);
     return o.html[o.html.find("\"style\":", series) + 8];
   };
-  CHECK(style("onnxruntime 7.1") == '1');
+  CHECK(style("ggml 7.1") == '1');
   CHECK(style(std::string(Variants().front()->name)) == '0');
 }
 
 TEST_CASE("a peer whose result is wrong shows FAIL and no time") {
-  const Outcome o = CompareWith("onnxruntime,openblas", Script(kSample, ":"));
+  const Outcome o = CompareWith("ggml,openblas", Script(kSample, ":"));
   const auto peers = o.Of("peer");
   REQUIRE(peers.size() == 4);
   CHECK(peers[0].Text("peer") == "openblas");
   CHECK(peers[0].ok());
   for (const record::Record& r : peers) {
-    if (r.Text("peer") != "onnxruntime" || r.Text("pass") != "forward")
-      continue;
+    if (r.Text("peer") != "ggml" || r.Text("pass") != "forward") continue;
     CAPTURE(r.Text("reason"));
     CHECK(r.status() == "fail");
     CHECK(Has(r.Text("reason"), "its result is wrong: out["));
@@ -440,18 +440,18 @@ TEST_CASE("a peer whose result is wrong shows FAIL and no time") {
 
 TEST_CASE("a peer that is missing is n/a, with the command that installs it") {
   for (const std::string script :
-       {"", "echo '{\"missing\": \"No module named onnx\"}'; exit 0"}) {
-    const Outcome o = CompareWith("onnxruntime", script);
+       {"", "echo '{\"missing\": \"No module named libggml\"}'; exit 0"}) {
+    const Outcome o = CompareWith("ggml", script);
     const auto peers = o.Of("peer");
     REQUIRE(peers.size() == 2);
     for (const record::Record& r : peers) {
       CHECK(r.status() == "unsupported");
-      CHECK(Has(r.Text("reason"), "bash bench/peers/setup.sh onnxruntime"));
+      CHECK(Has(r.Text("reason"), "bash bench/peers/setup.sh ggml"));
     }
-    CHECK(Has(o.out, "onnxruntime"));
+    CHECK(Has(o.out, "ggml"));
     CHECK(Has(o.out, "n/a"));
     CHECK(Has(o.html, "n/a"));
-    CHECK(Has(o.html, "bash bench/peers/setup.sh onnxruntime"));
+    CHECK(Has(o.html, "bash bench/peers/setup.sh ggml"));
   }
 }
 
@@ -469,7 +469,7 @@ TEST_CASE("a peer that crashes, hangs or babbles costs its own cells only") {
             "ValueError: no"},
            {"echo broken >&2; exit 1", "last words: broken"}}) {
     CAPTURE(bad.script);
-    const Outcome o = CompareWith("onnxruntime", bad.script, 0.5);
+    const Outcome o = CompareWith("ggml", bad.script, 0.5);
     const auto peers = o.Of("peer");
     REQUIRE(peers.size() == 2);
     CHECK(peers[0].status() == "fail");

@@ -1,5 +1,11 @@
-"""ONNX Runtime: MultiHeadAttention for full attention, GroupQueryAttention for
-causal attention, grouped heads and decoding. Models are made in memory."""
+"""ONNX Runtime; "contrib" or "attention" as argument.
+
+contrib: its own MultiHeadAttention for full attention, GroupQueryAttention for
+causal attention and decoding. attention: the Attention operator of ONNX.
+Models are made in memory.
+"""
+import sys
+
 import protocol
 
 try:
@@ -19,8 +25,8 @@ def model_of(node, inputs, outputs):
                               [info(*i) for i in inputs],
                               [info(*o) for o in outputs])
     model = helper.make_model(graph, opset_imports=[
-        helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
-    model.ir_version = 8
+        helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)])
+    model.ir_version = 11
     return model.SerializeToString()
 
 
@@ -33,8 +39,13 @@ def token_major(array):
 
 class OnnxRuntime:
     version = ort.__version__
-    # GroupQueryAttention holds all weights; MultiHeadAttention works in blocks.
-    score_bytes = {"forward": 4, "decode": 4}
+
+    def __init__(self, which):
+        self.standard = which == "attention"
+        # Attention holds scores and weights, GroupQueryAttention weights;
+        # MultiHeadAttention works in blocks.
+        held = 8 if self.standard else 4
+        self.score_bytes = {"forward": held, "decode": held}
 
     def setup(self, p):
         self.problem = p
@@ -44,7 +55,9 @@ class OnnxRuntime:
             raise protocol.Unsupported("its attention on CPUs has no bf16")
         if p.qk_dim != p.v_dim:
             raise protocol.Unsupported("its heads have one width")
-        if p.causal:
+        if self.standard:
+            operator, model, feeds = self.attention(p)
+        elif p.causal:
             operator, model, feeds = self.grouped(p)
         elif p.q_heads == p.kv_heads:
             operator, model, feeds = self.multi_head(p)
@@ -63,11 +76,12 @@ class OnnxRuntime:
         for name, array in feeds.items():
             self.binding.bind_cpu_input(name, array)
         self.feeds = feeds  # bound, not copied
-        self.out = np.empty((p.batch, p.q_len, p.q_heads * p.v_dim),
+        self.out = np.empty(p.arrays["out"].shape if self.standard else
+                            (p.batch, p.q_len, p.q_heads * p.v_dim),
                             np.float32)
         self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape,
                                  self.out.ctypes.data)
-        for name in ("k", "v") if p.causal else ():
+        for name in ("k", "v") if p.causal and not self.standard else ():
             past = feeds["past_" + name]
             if p.q_len < p.kv_len:  # appends in place
                 self.binding.bind_output("present_" + name, "cpu", 0,
@@ -78,7 +92,20 @@ class OnnxRuntime:
         return (f"{operator}, in its own process; intra_op_num_threads "
                 f"{p.threads}")
 
-    def multi_head(self, p):
+    @staticmethod
+    def attention(p):
+        # One query at the end of its keys sees all of them.
+        node = helper.make_node(
+            "Attention", ["q", "k", "v"], ["out"], scale=p.scale,
+            is_causal=int(p.causal and p.q_len > 1))
+        feeds = {n: p.arrays[n].copy() for n in ("q", "k", "v")}
+        kind = TensorProto.FLOAT
+        return "Attention", model_of(
+            node, [(n, kind, a.shape) for n, a in feeds.items()],
+            [("out", kind, None)]), feeds
+
+    @staticmethod
+    def multi_head(p):
         node = helper.make_node(
             "MultiHeadAttention", ["q", "k", "v"], ["out"],
             domain="com.microsoft", num_heads=p.q_heads, scale=p.scale)
@@ -88,7 +115,8 @@ class OnnxRuntime:
             node, [(n, kind, a.shape) for n, a in feeds.items()],
             [("out", kind, None)]), feeds
 
-    def grouped(self, p):
+    @staticmethod
+    def grouped(p):
         # What is held before the queries' own tokens: nothing, or when decoding
         # all keys but the last, in a buffer that has room for it.
         past = p.kv_len - p.q_len
@@ -117,6 +145,8 @@ class OnnxRuntime:
 
     def result(self):
         p = self.problem
+        if self.standard:
+            return {"out": self.out}
         return {"out": self.out.reshape(
             p.batch, p.q_len, p.q_heads, p.v_dim).transpose(0, 2, 1, 3)}
 
@@ -126,4 +156,4 @@ class OnnxRuntime:
                 delattr(self, name)
 
 
-protocol.serve(OnnxRuntime())
+protocol.serve(OnnxRuntime(sys.argv[1]))
