@@ -220,11 +220,17 @@ void Tile<Policy>::Values(const Batch& batch, const Strip& strip,
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Values<kVecs - 1>(batch, strip, rescale);
   const int at = strip.first_vec * kLanes;
+  const Rows values = RowsOf(call_.v, strip, s_.values);
+  // The weights of what is hidden are 0, which hides all but NaN and infinity.
+  // To look for these costs less than to mask products, and the bits are the
+  // same.
+  const bool plain =
+      !strip.masked || AllFinite(values, spec_.v_dim, strip.keys);
   const auto kernel =
-      strip.masked ? ValueStrip<kVecs, true> : ValueStrip<kVecs, false>;
-  kernel(RowsOf(call_.v, strip, s_.values), spec_.v_dim,
-         s_.scores + strip.start * kTile + at, rescale ? rescale + at : nullptr,
-         s_.out + at, strip.keys, SightOf(batch, strip));
+      plain ? ValueStrip<kVecs, false> : ValueStrip<kVecs, true>;
+  kernel(values, spec_.v_dim, s_.scores + strip.start * kTile + at,
+         rescale ? rescale + at : nullptr, s_.out + at, strip.keys,
+         SightOf(batch, strip));
 }
 
 // out *= factor

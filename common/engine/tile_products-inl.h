@@ -44,9 +44,11 @@ constexpr TileShape kShape{kLanes, 3, 3};
 constexpr int kTile = kShape.lanes * kShape.vecs;  // floats between rows
 static_assert(kTile <= kMaxTile, "scratch is laid out for less");
 
-// Rows of a register tile of `vecs` vectors: as many accumulators as pay.
+// Rows of a register tile of `vecs` vectors: 16 accumulators of one or two
+// vectors' width are too many for the registers below AVX3.
 constexpr int RowsFor(int vecs) {
-  return vecs == kShape.vecs ? kShape.rows : vecs == 1 ? 8 : 4;
+  if (vecs == kShape.vecs) return kShape.rows;
+  return vecs == 1 || (vecs == 2 && HWY_TARGET <= HWY_AVX3) ? 8 : 4;
 }
 
 // Keys or values: rows in memory.
@@ -57,13 +59,13 @@ struct Rows {
 
 // Which lanes of vectors first_vec, first_vec + 1, ... see a key.
 struct Sight {
-  const uint8_t *begin, *end;  // by key
+  const float *begin, *end;  // by key
   int first_vec;
 
   HWY_INLINE M Of(int key, int vec) const {
     const V lane = hn::Iota(d, static_cast<float>((first_vec + vec) * kLanes));
-    return hn::And(hn::Ge(lane, hn::Set(d, static_cast<float>(begin[key]))),
-                   hn::Lt(lane, hn::Set(d, static_cast<float>(end[key]))));
+    return hn::And(hn::Ge(lane, hn::Set(d, begin[key])),
+                   hn::Lt(lane, hn::Set(d, end[key])));
   }
 };
 
@@ -157,6 +159,30 @@ HWY_NOINLINE void Weigh(float* scores, const float* max, float* sum, int n) {
   for (int j = 0; j < kVecs; ++j)
     hn::Store(hn::Add(hn::Load(d, sum + j * kLanes), total[j]), d,
               sum + j * kLanes);
+}
+
+// Whether none of n rows holds a NaN or an infinity.
+HWY_INLINE bool AllFinite(Rows rows, int64_t dim, int n) {
+  constexpr int kChains = 4;  // of additions that wait for each other
+  V sum[kChains];             // of zeros, and NaNs
+  for (int i = 0; i < kChains; ++i) sum[i] = hn::Zero(d);
+  int64_t c = 0;
+  for (; c + kLanes <= dim; c += kLanes) {
+    int r = 0;
+    for (; r + kChains <= n; r += kChains)
+      for (int i = 0; i < kChains; ++i)
+        sum[i] = hn::MulAdd(hn::Zero(d),
+                            hn::LoadU(d, rows.at + (r + i) * rows.stride + c),
+                            sum[i]);
+    for (; r < n; ++r)
+      sum[0] = hn::MulAdd(hn::Zero(d),
+                          hn::LoadU(d, rows.at + r * rows.stride + c), sum[0]);
+  }
+  float tail = 0;
+  for (; c < dim; ++c)
+    for (int r = 0; r < n; ++r) tail += 0 * rows.at[r * rows.stride + c];
+  for (int i = 1; i < kChains; ++i) sum[0] = hn::Add(sum[0], sum[i]);
+  return hn::GetLane(hn::SumOfLanes(d, sum[0])) + tail == 0;
 }
 
 // out = rescale out + values^T weights for kRows value columns and n keys.

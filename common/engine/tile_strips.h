@@ -35,8 +35,9 @@ struct Strip {
 struct Batch {
   int strips, keys;
   Strip strip[kMaxStrips];
-  // Lanes of the tile that see a key of a masked strip, by place in the batch.
-  uint8_t seen_begin[kKeyBlock], seen_end[kKeyBlock];
+  // Lanes of the tile that see a key of a masked strip, by place in the batch;
+  // as floats, which compare with lanes straight from memory.
+  float seen_begin[kKeyBlock], seen_end[kKeyBlock];
 
   void Clear() { strips = keys = 0; }
 };
@@ -146,8 +147,8 @@ class StripCutter {
     }
     if (!last) last = &Open(key, first, vecs, true);
     Extend(*last, 1);
-    batch_.seen_begin[batch_.keys - 1] = static_cast<uint8_t>(begin);
-    batch_.seen_end[batch_.keys - 1] = static_cast<uint8_t>(end);
+    batch_.seen_begin[batch_.keys - 1] = static_cast<float>(begin);
+    batch_.seen_end[batch_.keys - 1] = static_cast<float>(end);
   }
 
   // Makes a masked strip of the keys at the end of an unmasked one that would
@@ -181,9 +182,9 @@ class StripCutter {
 
   // All lanes see these keys.
   void Mark(int start, int keys) {
-    std::fill_n(batch_.seen_begin + start, keys, uint8_t{0});
+    std::fill_n(batch_.seen_begin + start, keys, 0.0f);
     std::fill_n(batch_.seen_end + start, keys,
-                static_cast<uint8_t>(vecs_ * shape_.lanes));
+                static_cast<float>(vecs_ * shape_.lanes));
   }
 
   // For a key, and two strips: TakeOver opens one besides.
