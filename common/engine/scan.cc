@@ -35,6 +35,11 @@ struct Tokens {
 template <class Map, class T>
 void LoadRows(const ConstView& view, int64_t b, int64_t h, const Tokens& tokens,
               const ScanRows<float>& to, int64_t to_head) {
+  if (view.dim % kScanPad == 0 && tokens.count > 0)
+    return LoadWholeRows<Map>(
+        view.Row<T>(b, h, tokens.Row(0)),
+        tokens.reverse ? -view.row_stride : view.row_stride, tokens.count,
+        view.dim / kScanLanes, to.At(to_head, 0), to.stride);
   for (int64_t t = 0; t < tokens.count; ++t)
     LoadRow<Map>(view.Row<T>(b, h, tokens.Row(t)), view.dim, to.At(to_head, t));
 }
@@ -54,6 +59,20 @@ template <class T>
 void ZeroRows(const View& view, int64_t b, int64_t h, Interval rows) {
   for (int64_t t = rows.begin; t < rows.end; ++t)
     std::fill_n(view.Row<T>(b, h, t), view.dim, T{});
+}
+
+// Has a run ask for a head's rows after those of `now`, in the scan's order.
+template <class T, class AnyView>
+void AddAhead(const AnyView& view, int64_t b, int64_t h, const Tokens& now,
+              ScanRun& run) {
+  const int64_t row = now.reverse ? now.first - 1 : now.first + now.count;
+  const int64_t rows = now.reverse ? row + 1 : view.len - row;
+  if (run.aheads == kScanAheads || row < 0 || rows <= 0) return;
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+  run.ahead[run.aheads++] = {
+      reinterpret_cast<const char*>(view.template Row<T>(b, h, row)),
+      (now.reverse ? -1 : 1) * view.row_stride * kBytes, view.dim * kBytes,
+      std::min(rows, kScanRun)};
 }
 
 // A run of zeros, for a state that fades while nothing is written.
@@ -146,6 +165,13 @@ void ForwardTask(const ScanSpec& spec, const ScanTimeline& line,
       run.out =
           own ? OwnRows<float>(call.out, b, first_head, queries.first) : at.out;
     }
+    run.aheads = 0;
+    AddAhead<T>(call.k, b, kv, keys, run);
+    AddAhead<T>(call.v, b, kv, keys, run);
+    for (int64_t g = 0; g < group; ++g) {
+      AddAhead<T>(call.q, b, first_head + g, queries, run);
+      AddAhead<T>(call.out, b, first_head + g, queries, run);
+    }
     ScanOneRun(run, at.scratch, state);
     for (int64_t g = 0; g < run.readers; ++g) {
       if (!own)
@@ -193,6 +219,22 @@ void LoadBackward(const ScanSpec& spec, const ScanBackwardCall& call, int64_t b,
   }
 }
 
+// The next run's rows of all that backward reads.
+template <class T>
+void AddBackwardAhead(const ScanSpec& spec, const ScanBackwardCall& call,
+                      int64_t b, int64_t kv, const Tokens& keys,
+                      const Tokens& queries, ScanRun& run) {
+  const int64_t group = ScanGroup(spec);
+  run.aheads = 0;
+  AddAhead<T>(call.forward.k, b, kv, keys, run);
+  AddAhead<T>(call.forward.v, b, kv, keys, run);
+  for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+    AddAhead<T>(call.forward.q, b, h, queries, run);
+    AddAhead<T>(call.dout, b, h, queries, run);
+    if (IsNormalised(spec)) AddAhead<T>(call.out, b, h, queries, run);
+  }
+}
+
 template <class T, class Map>
 void QueryTask(const ScanSpec& spec, const ScanTimeline& line,
                const ScanBackwardCall& call, int64_t task, Bytes memory) {
@@ -229,6 +271,8 @@ void QueryTask(const ScanSpec& spec, const ScanTimeline& line,
       ZeroRun(at.value, s.count);
       ZeroRun(at.key, s.count);
     }
+    AddBackwardAhead<T>(spec, call, b, kv, keys, queries, run);
+    AddAhead<T>(call.dq, b, first_head, queries, run);
     ScanOneRun(run, at.scratch, at.dq);
     for (int64_t g = 0; g < run.readers; ++g)
       StoreRows<Map, T>(at.out, at.query, g, queries,
@@ -285,6 +329,8 @@ void KeyTask(const ScanSpec& spec, const ScanTimeline& line,
       ZeroRun(at.gradient, s.count);
       ZeroRun(at.query, s.count);
     }
+    AddBackwardAhead<T>(spec, call, b, kv, keys, queries,
+                        k_panels.empty() ? dv : dk);
     if (!k_panels.empty()) {
       ScanOneRun(dk, at.scratch, at.dk);
       if (s.keys)

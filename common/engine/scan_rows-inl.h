@@ -85,6 +85,20 @@ inline void LoadRow(const T* from, int64_t n, float* to) {
     hn::StoreU(hn::Zero(d), d, to + i);
 }
 
+/// The same for rows of `vectors` whole vectors and their multiple of kScanPad.
+/// One loop for all, so that Map's constants stay in registers.
+template <class Map, class T>
+HWY_NOINLINE void LoadWholeRows(const T* from, int64_t from_stride,
+                                int64_t rows, int64_t vectors, float* to,
+                                int64_t to_stride) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < vectors * kLanes; i += kLanes)
+      hn::StoreU(Map::Apply(d, LoadAs(d, from + r * from_stride + i)), d,
+                 to + r * to_stride + i);
+}
+
 /// to = factor from, n elements, then -factor from.out when `last`, then zeros
 /// up to the next multiple of kScanPad.
 template <class T>

@@ -181,8 +181,9 @@ template <int kVectors, bool kDecay>
 inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
                       int64_t tokens, const ScanScratch& scratch,
                       int64_t column, const float* factors, float* recent,
-                      const float* total) {
+                      const float* total, const ScanFetch& fetch) {
   ScanTileArgs a = {};
+  a.fetch = fetch;
   a.query_stride = run.query.stride;
   a.key_stride = run.key.stride;
   a.value_stride = run.value.stride;
@@ -215,11 +216,29 @@ inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
       if (run.readers > 0)
         a.scores = scratch.scores + (x * kScanTiles + tile) * kScanScores;
     }
+    if (x > 0) a.fetch = {};
     if (tokens == kScanTile)
       DispatchTile<kScanTile, kVectors, kDecay>(a, read, write);
     else
       DispatchTile<1, kVectors, kDecay>(a, read, write);
   }
+}
+
+// What call `call` of `calls` of a run's kernel fetches: each a part of one
+// tensor's rows, so that all are at hand in the end.
+inline ScanFetch FetchOf(const ScanRun& run, int64_t call, int64_t calls) {
+  ScanFetch fetch;
+  if (run.aheads == 0) return fetch;
+  const int64_t each = std::max<int64_t>(1, calls / run.aheads);
+  const ScanAhead& ahead = run.ahead[call / each % run.aheads];
+  const int64_t part = call % each;
+  const int64_t begin = ahead.rows * part / each;
+  const int64_t end = ahead.rows * (part + 1) / each;
+  while ((int64_t{kScanLine} << fetch.shift) < ahead.bytes) ++fetch.shift;
+  fetch.at = ahead.at + begin * ahead.stride;
+  fetch.stride = ahead.stride;
+  fetch.lines = (end - begin) << fetch.shift;
+  return fetch;
 }
 
 template <bool kDecay>
@@ -228,22 +247,29 @@ inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
   float factors[kScanTile];
   std::fill_n(factors, kScanTile, run.scale);
   const float* const scale = run.scale != 1 ? factors : nullptr;
+  const int64_t tiles = run.count / kScanTile + run.count % kScanTile;
+  const int64_t columns = std::min(run.columns, run.panel_end * kScanPanel) -
+                          run.panel_begin * kScanPanel;
+  constexpr int64_t kStep = kScanVectors * kScanLanes;
+  const int64_t calls = tiles * ((columns + kStep - 1) / kStep);
+  int64_t call = 0;
   for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
     const int64_t at = (p - run.panel_begin) * run.rows * kScanPanel;
     const int64_t width = std::min(kScanPanel, run.columns - p * kScanPanel);
-    for (int64_t c = 0; c < width; c += kScanVectors * kScanLanes) {
+    for (int64_t c = 0; c < width; c += kStep) {
       float* const recent = state.recent + at + c;
       const float* const total = state.total + at + c;
       const int64_t column = p * kScanPanel + c;
-      ForTiles(
-          run.count, [&](int64_t tile, int64_t first, int64_t tokens) HWY_ATTR {
-            if (kScanVectors > 1 && width - c > kScanLanes)
-              ApplyTile<kScanVectors, kDecay>(run, tile, first, tokens, scratch,
-                                              column, scale, recent, total);
-            else
-              ApplyTile<1, kDecay>(run, tile, first, tokens, scratch, column,
-                                   scale, recent, total);
-          });
+      ForTiles(run.count, [&](int64_t tile, int64_t first,
+                              int64_t tokens) HWY_ATTR {
+        const ScanFetch fetch = FetchOf(run, call++, calls);
+        if (kScanVectors > 1 && width - c > kScanLanes)
+          ApplyTile<kScanVectors, kDecay>(run, tile, first, tokens, scratch,
+                                          column, scale, recent, total, fetch);
+        else
+          ApplyTile<1, kDecay>(run, tile, first, tokens, scratch, column, scale,
+                               recent, total, fetch);
+      });
     }
   }
 }

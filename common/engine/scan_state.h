@@ -79,6 +79,15 @@ struct ScanRows {
   int64_t stride = 0, head = 0;
 };
 
+/// Rows of a tensor that the next run will need. Asked for while this one is
+/// worked on, they are at hand: the hardware's prefetcher starts anew on every
+/// page. (Zen 5, width 64, 4k tokens: half the time of a pass.)
+struct ScanAhead {
+  const char* at = nullptr;
+  int64_t stride = 0, bytes = 0, rows = 0;  // stride in bytes
+};
+constexpr int kScanAheads = 8;
+
 /// One run of a scan: for each token t in turn
 ///   S = decay_t S + sum_w key_w,t value_w,t^T,   out_r,t = query_r,t S.
 /// There may be several readers r or several writers w, not both. A run with
@@ -94,6 +103,8 @@ struct ScanRun {
   ScanRows<const float> query, key, value;
   ScanRows<float> out;
   const float* decay = nullptr;  // [count], or null: 1
+  ScanAhead ahead[kScanAheads];
+  int aheads = 0;
   /// Not null: out is multiplied by 1 / (query.z + epsilon), which is written
   /// here as well, [readers, kScanRun].
   float* factor = nullptr;

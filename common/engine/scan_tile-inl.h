@@ -21,6 +21,7 @@
 #define SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "engine/scan_state.h"
@@ -36,6 +37,21 @@ using ScanVec = hn::Vec<ScanTag>;
 constexpr int64_t kScanLanes = hn::MaxLanes(ScanTag());
 constexpr int kScanVectors = HWY_TARGET <= HWY_AVX3 ? 2 : 1;
 
+/// Lines to fetch while a kernel runs, one a row of the state: rows of 2^shift
+/// lines, `stride` bytes apart.
+constexpr int kScanLine = 64;
+struct ScanFetch {
+  const char* at = nullptr;
+  int64_t stride = 0, lines = 0;
+  int shift = 0;
+
+  HWY_INLINE void Fetch(int64_t i) const {
+    if (i < lines)
+      hwy::Prefetch(at + (i >> shift) * stride +
+                    (i & ((int64_t{1} << shift) - 1)) * kScanLine);
+  }
+};
+
 /// One tile of one reader and one writer, at its columns.
 struct ScanTileArgs {
   const float *query, *key, *value;
@@ -48,6 +64,7 @@ struct ScanTileArgs {
   float* recent;
   int64_t rows;
   const ScanDecay* decay;
+  ScanFetch fetch;
 };
 
 template <int kTokens, int kVectors>
@@ -104,8 +121,10 @@ HWY_NOINLINE void ScanTile(const ScanTileArgs& a) {
   const float* key = a.key;
   const float* total = a.total;
   float* recent = a.recent;
+  const ScanFetch fetch = a.fetch;
   HWY_UNROLL(1)
   for (int64_t i = 0; i < a.rows; ++i) {
+    fetch.Fetch(i);
     // The update is summed apart: `recent` then rounds once a tile.
     ScanVec sum[kVectors], update[kVectors];
     HWY_UNROLL(2)

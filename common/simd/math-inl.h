@@ -79,6 +79,10 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> Exp(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
   p = hn::MulAdd(p, f, hn::Set(d, 4.999999404e-1f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+#if HWY_TARGET <= HWY_AVX3
+  if constexpr (hn::MaxLanes(D()) == 16)
+    return hn::Vec<D>{_mm512_scalef_ps(p.raw, n.raw)};
+#endif
   // 2^n in two factors, as n is -159 .. 130. NaN's bits give finite factors.
   const hn::RebindToSigned<D> di;
   const auto whole = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, magic));
