@@ -14,6 +14,7 @@ constexpr char kNone[] = "–";
 Cell NameCell(const Model& model, const VerdictRow& row) {
   const Entry& entry = model.at(row.entry());
   Cell cell = {entry.spec, "", "code", entry.colour, entry.shape};
+  if (entry.peer) cell.small = "outside implementation";
   if (row.timed >= 0 && row.trained >= 0 && row.timed != row.trained) {
     // The name is said already; what may follow it are knobs and positions.
     const std::string knobs =
