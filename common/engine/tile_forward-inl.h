@@ -10,6 +10,7 @@
 #define SACCADE_COMMON_ENGINE_TILE_FORWARD_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cmath>
@@ -72,6 +73,7 @@ class Tile {
     return {batch.seen_begin + strip.start, batch.seen_end + strip.start,
             strip.first_vec};
   }
+  void FetchOut();
   void Rescale();
   void Finish();
   void StoreRows();
@@ -91,6 +93,7 @@ class Tile {
   const int queries_, vecs_;
   const int64_t kv_head_;
   const bool bf16_;
+  int fetched_ = 0;  // rows of out that were asked for
 };
 
 // Rows `step` apart of a tensor, as floats in `to`, [rows][dim].
@@ -243,6 +246,19 @@ void Tile<Policy>::Rescale() {
     }
 }
 
+// Asks for some of the rows that StoreRows will write. (Asking for the queries
+// of a next tile as well gained nothing.)
+template <class Policy>
+void Tile<Policy>::FetchOut() {
+  if (bf16_ || fetched_ == queries_) return;
+  constexpr int kLine = 16;  // floats
+  const Sums rows = SumsOf();
+  const int end = std::min(queries_, fetched_ + kLanes);
+  for (; fetched_ < end; ++fetched_)
+    for (int64_t c = 0; c < spec_.v_dim; c += kLine)
+      hwy::Prefetch(rows.at + fetched_ * rows.stride + c);
+}
+
 template <class Policy>
 void Tile<Policy>::operator()(const Batch& batch) {
   const Strip* const end = batch.strip + batch.strips;
@@ -255,6 +271,7 @@ void Tile<Policy>::operator()(const Batch& batch) {
     pack(call_.k, s_.keys);
     pack(call_.v, s_.values);
   }
+  FetchOut();
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);
