@@ -22,6 +22,7 @@
 #include "bench/cli.h"
 #include "bench/profile.h"
 #include "record/record.h"
+#include "tests/folder.h"
 
 extern char** environ;
 
@@ -29,26 +30,6 @@ namespace saccade::bench {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A folder that goes away with the test.
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "saccade-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string operator/(std::string_view name) const {
-    return (path_ / name).string();
-  }
-
- private:
-  fs::path path_;
-};
 
 struct Answer {
   int code = 0;

@@ -18,6 +18,7 @@
 
 #include "bench/learn/random.h"
 #include "bench/rdata.h"
+#include "tests/folder.h"
 
 namespace saccade::bench {
 namespace {
@@ -408,28 +409,6 @@ TEST_CASE("the novels, where their package is at hand") {
   CHECK(corpus->train.find("It is a truth universally acknowledged") !=
         std::string::npos);
 }
-
-// A folder of files, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "saccade-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() {
-    std::error_code error;
-    fs::remove_all(path_, error);
-  }
-  std::string Write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ / name, std::ios::binary) << text;
-    return path_ / name;
-  }
-  std::string path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 // Lines that all differ.
 std::string Lines(const std::string& word, size_t bytes) {

@@ -21,31 +21,12 @@
 #include "bench/verify_judge.h"
 #include "record/record.h"
 #include "reports/report.h"
+#include "tests/folder.h"
 
 namespace saccade::bench {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A folder that goes away with the test.
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "saccade-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string operator/(std::string_view name) const {
-    return (path_ / name).string();
-  }
-
- private:
-  fs::path path_;
-};
 
 bool Has(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;

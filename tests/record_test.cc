@@ -15,24 +15,10 @@
 #include <random>
 #include <sstream>
 
+#include "tests/folder.h"
+
 namespace saccade::record {
 namespace {
-
-// A folder of its own for each test, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string name =
-        (std::filesystem::temp_directory_path() / "saccade_record_XXXXXX")
-            .string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::string File(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 std::string Load(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -67,8 +53,8 @@ std::string HeaderLine() {
 }
 
 Result<Run> ReadText(const Folder& folder, const std::string& text) {
-  Save(folder.File("run.jsonl"), text);
-  return ReadRun(folder.File("run.jsonl"));
+  Save(folder / "run.jsonl", text);
+  return ReadRun(folder / "run.jsonl");
 }
 
 bool Mentions(const std::string& text, const std::string& part) {
@@ -77,7 +63,7 @@ bool Mentions(const std::string& text, const std::string& part) {
 
 TEST_CASE("What a run writes is read again") {
   const Folder folder;
-  const std::string path = folder.File("run.jsonl");
+  const std::string path = folder / "run.jsonl";
   Result<RecordWriter> writer = RecordWriter::Create(path, Header());
   REQUIRE(writer.ok());
   REQUIRE(writer->Write(Speed(5)).ok());
@@ -106,7 +92,7 @@ TEST_CASE("What a run writes is read again") {
 TEST_CASE("A writer refuses what the schema does not know") {
   const Folder folder;
   Result<RecordWriter> writer =
-      RecordWriter::Create(folder.File("run.jsonl"), Header());
+      RecordWriter::Create(folder / "run.jsonl", Header());
   REQUIRE(writer.ok());
   Json typo = Speed(1);
   typo["medain_ns"] = 1;
@@ -117,14 +103,14 @@ TEST_CASE("A writer refuses what the schema does not know") {
   CHECK_FALSE(writer->Write({{"kind", "run"}}).ok());
   CHECK_FALSE(writer->Write({{"kind", "?"}}).ok());
   CHECK_FALSE(writer->Write(Json(3)).ok());
-  const Result<Run> run = ReadRun(folder.File("run.jsonl"));
+  const Result<Run> run = ReadRun(folder / "run.jsonl");
   REQUIRE(run.ok());
   CHECK(run->records.empty());
 }
 
 TEST_CASE("Measurements are never overwritten") {
   const Folder folder;
-  const std::string path = folder.File("run.jsonl");
+  const std::string path = folder / "run.jsonl";
   Save(path, "kept");
   CHECK(RecordWriter::Create(path, Header()).status().code() == Code::kInvalid);
   CHECK(Load(path) == "kept");
@@ -132,7 +118,7 @@ TEST_CASE("Measurements are never overwritten") {
 
 TEST_CASE("Two writers cannot share a file") {
   const Folder folder;
-  const std::string path = folder.File("run.jsonl");
+  const std::string path = folder / "run.jsonl";
   Result<RecordWriter> writer = RecordWriter::Create(path, Header());
   REQUIRE(writer.ok());
   const Result<Run> run = ReadRun(path);
@@ -142,7 +128,7 @@ TEST_CASE("Two writers cannot share a file") {
 
 TEST_CASE("A resumed run goes on after the last whole record") {
   const Folder folder;
-  const std::string path = folder.File("run.jsonl");
+  const std::string path = folder / "run.jsonl";
   const std::string whole = HeaderLine() + Line(Speed(1));
   std::string tail;
   SUBCASE("ended with a newline") {}
@@ -166,7 +152,7 @@ TEST_CASE("A resumed run goes on after the last whole record") {
 
 TEST_CASE("A full disk is said clearly and loses nothing") {
   const Folder folder;
-  const std::string path = folder.File("run.jsonl");
+  const std::string path = folder / "run.jsonl";
   Result<RecordWriter> writer = RecordWriter::Create(path, Header());
   REQUIRE(writer.ok());
   REQUIRE(writer->Write(Speed(1)).ok());
@@ -190,7 +176,7 @@ TEST_CASE("A full disk is said clearly and loses nothing") {
 
 TEST_CASE("A place where nothing can be written is named") {
   const Folder folder;
-  const std::string path = folder.File("missing/run.jsonl");
+  const std::string path = folder / "missing/run.jsonl";
   const auto writer = RecordWriter::Create(path, Header());
   CHECK(writer.status().code() == Code::kIo);
   CHECK(Mentions(writer.status().message(), path));
@@ -198,7 +184,7 @@ TEST_CASE("A place where nothing can be written is named") {
 
 TEST_CASE("What is no run is refused in one line that names the place") {
   const Folder folder;
-  const std::string path = folder.File("run.jsonl");
+  const std::string path = folder / "run.jsonl";
   std::string text;
   SUBCASE("empty") { text = ""; }
   SUBCASE("not JSON") { text = "hello\n"; }
@@ -232,13 +218,13 @@ TEST_CASE("What is no run is refused in one line that names the place") {
 
 TEST_CASE("A missing file, a folder and a huge file are told apart") {
   const Folder folder;
-  CHECK(ReadRun(folder.File("no")).status().code() == Code::kNotFound);
-  CHECK(ReadRun(folder.File("")).status().code() == Code::kIo);
-  const std::string huge = folder.File("huge");
+  CHECK(ReadRun(folder / "no").status().code() == Code::kNotFound);
+  CHECK(ReadRun(folder / "").status().code() == Code::kIo);
+  const std::string huge = folder / "huge";
   Save(huge, "x");
   std::filesystem::resize_file(huge, kMaxFileBytes + 1);  // sparse
   CHECK(Mentions(ReadRun(huge).status().message(), "more than"));
-  const std::string pipe = folder.File("pipe");
+  const std::string pipe = folder / "pipe";
   REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
   CHECK(ReadRun(pipe).status().code() == Code::kIo);
 }
