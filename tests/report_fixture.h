@@ -19,6 +19,7 @@
 #include "record/record.h"
 #include "record/schema.h"
 #include "reports/report.h"
+#include "tests/folder.h"
 
 namespace saccade::reports {
 
@@ -52,17 +53,9 @@ inline std::vector<std::string> LinesOf(const std::string& text) {
 }
 
 // A folder of its own for each test, removed at the end.
-class ReportFolder {
+class ReportFolder : public Folder {
  public:
-  ReportFolder() {
-    std::string name =
-        (std::filesystem::temp_directory_path() / "saccade_report_XXXXXX")
-            .string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~ReportFolder() { std::filesystem::remove_all(path_); }
-  std::string File(const std::string& name) const { return path_ / name; }
+  std::string File(const std::string& name) const { return *this / name; }
 
   // Writes a run's file and gives its path.
   std::string Run(const std::string& text, const std::string& name = "run") {
@@ -70,11 +63,8 @@ class ReportFolder {
     Save(path, text);
     return path;
   }
-  std::string Html() const { return Load(path_ / "out/report.html"); }
-  std::string Markdown() const { return Load(path_ / "out/report.md"); }
-
- private:
-  std::filesystem::path path_;
+  std::string Html() const { return Load(File("out/report.html")); }
+  std::string Markdown() const { return Load(File("out/report.md")); }
 };
 
 // ---- records
