@@ -1,27 +1,14 @@
 #include "bench/memory.h"
 
-#include <fmt/format.h>
-#include <poll.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <csignal>
-#include <cstring>
 #include <fstream>
-#include <system_error>
 
-extern char** environ;
+#include "bench/child.h"
 
 namespace saccade::bench {
 namespace {
 
 using nlohmann::json;
-
-constexpr size_t kMostOutput = 4096;  // bytes that a child may say
 
 // A line such as "VmHWM:   1234 kB" of /proc/self/status, in bytes; 0 when the
 // system has none.
@@ -52,83 +39,6 @@ Status RunOnce(const CellSpec& cell, uint64_t seed, Exec& exec) {
   if (status.ok()) status = (*work)->Run(exec);
   return status;
 }
-
-// A child process and the pipe it writes to.
-class Child {
- public:
-  ~Child() {
-    if (out_ >= 0) close(out_);
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      waitpid(pid_, nullptr, 0);
-    }
-  }
-
-  Status Start(const std::string& program, const std::string& argument) {
-    int ends[2];
-    if (pipe(ends) != 0) return Failed("make a pipe", errno);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    posix_spawn_file_actions_addclose(&actions, ends[0]);
-    posix_spawn_file_actions_addclose(&actions, ends[1]);
-    std::string command = kMemoryCommand, cell = argument, name = program;
-    char* argv[] = {name.data(), command.data(), cell.data(), nullptr};
-    const int error =
-        posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    out_ = ends[0];
-    if (error != 0) {
-      pid_ = -1;
-      return Failed("run " + program, error);
-    }
-    return {};
-  }
-
-  /// All that the child writes until it closes its output.
-  Status Read(double longest, const StopFlag* stop, std::string* text) {
-    const auto end = std::chrono::steady_clock::now() +
-                     std::chrono::duration<double>(longest);
-    for (;;) {
-      if (stop && stop->load()) return Exhausted("interrupted");
-      if (std::chrono::steady_clock::now() > end)
-        return Exhausted(fmt::format(
-            "the child process did not finish within {:.2g} s", longest));
-      pollfd ready{out_, POLLIN, 0};
-      if (poll(&ready, 1, 50) <= 0) continue;
-      char buffer[512];
-      const ssize_t n = read(out_, buffer, sizeof buffer);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return Failed("read from the child", errno);
-      if (n == 0) return {};
-      text->append(buffer, static_cast<size_t>(n));
-      if (text->size() > kMostOutput)
-        return IoError("the child process says too much");
-    }
-  }
-
-  /// Waits for the end; kExhausted when a signal ended it.
-  Status Wait() {
-    int how = 0;
-    const pid_t pid = std::exchange(pid_, -1);
-    while (waitpid(pid, &how, 0) < 0)
-      if (errno != EINTR) return Failed("wait for the child", errno);
-    if (WIFSIGNALED(how))
-      return Exhausted(fmt::format("signal {} ended the child process: {}",
-                                   WTERMSIG(how), strsignal(WTERMSIG(how))));
-    return {};
-  }
-
- private:
-  static Status Failed(const std::string& what, int error) {
-    return IoError(fmt::format("cannot {}: {}", what,
-                               std::generic_category().message(error)));
-  }
-
-  pid_t pid_ = -1;
-  int out_ = -1;
-};
 
 }  // namespace
 
@@ -214,17 +124,15 @@ Result<int64_t> MeasureGrowth(const CellSpec& cell, uint64_t seed) {
 Result<int64_t> MeasureGrowthInChild(const std::string& program,
                                      const CellSpec& cell, double longest,
                                      const StopFlag* stop) {
-  Child child;
-  Status status = child.Start(program, ToJson(cell).dump());
-  std::string text;
-  if (status.ok()) status = child.Read(longest, stop, &text);
-  if (status.ok()) status = child.Wait();
-  if (!status.ok()) return status;
-  const json answer = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (answer.is_object() && answer.contains("error") &&
-      answer["error"].is_string())
+  const auto child = ChildProcess::Start(
+      {program, std::string(kMemoryCommand), ToJson(cell).dump()});
+  if (!child.ok()) return child.status();
+  const Result<json> heard = (*child)->Ask(nullptr, longest, stop);
+  if (!heard.ok()) return heard.status();
+  const json& answer = *heard;
+  if (answer.contains("error") && answer["error"].is_string())
     return Exhausted(answer["error"].get<std::string>());
-  if (!answer.is_object() || !answer.contains("rss_growth_bytes") ||
+  if (!answer.contains("rss_growth_bytes") ||
       !answer["rss_growth_bytes"].is_number_integer())
     return IoError("the child process gave no answer");
   return answer["rss_growth_bytes"].get<int64_t>();

@@ -30,8 +30,9 @@ size_t PlannedBytes(const PlannedCell& cell);
 Result<int64_t> MeasureGrowth(const CellSpec& cell, uint64_t seed);
 
 /// The same in a child process: `program` with the hidden command. The child
-/// is ended when `stop` is set, or after `longest` seconds. kExhausted when it
-/// was killed or ran out of memory or time, kIo when it could not be run.
+/// is ended when `stop` is set (kInvalid), or after `longest` seconds (kIo).
+/// kIo too when it could not be run or ended without an answer, kExhausted when
+/// it says why there is none.
 Result<int64_t> MeasureGrowthInChild(const std::string& program,
                                      const CellSpec& cell, double longest,
                                      const StopFlag* stop);

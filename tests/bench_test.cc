@@ -253,7 +253,7 @@ TEST_CASE("a child that cannot be run, or is too slow, is an error") {
   const StopFlag stop{true};
   CHECK(
       MeasureGrowthInChild(SACCADE_PROGRAM, cell, 10, &stop).status().code() ==
-      Code::kExhausted);
+      Code::kInvalid);
   CellSpec unknown = cell;
   unknown.spec = "nothing.here";
   const auto said = MeasureGrowthInChild(SACCADE_PROGRAM, unknown, 10, nullptr);
