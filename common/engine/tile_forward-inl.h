@@ -73,8 +73,8 @@ class Tile {
     return {batch.seen_begin + strip.start, batch.seen_end + strip.start,
             strip.first_vec};
   }
-  void FetchOut();
   void Rescale();
+  bool Finite() const;
   void Finish();
   void StoreRows();
 
@@ -93,7 +93,10 @@ class Tile {
   const int queries_, vecs_;
   const int64_t kv_head_;
   const bool bf16_;
-  int fetched_ = 0;  // rows of out that were asked for
+  // The weights of what is hidden are 0, which hides all values but NaN and
+  // infinity. To look whether these came through, and then to mask products as
+  // well, costs less than to mask them always; the other bits are the same.
+  bool masks_ = false, careful_ = false;
 };
 
 // Rows `step` apart of a tensor, as floats in `to`, [rows][dim].
@@ -158,6 +161,11 @@ void Tile<Policy>::Run() {
   LoadQueries();
   LoadState();
   ForEachKey();
+  if (masks_ && !Finite()) {
+    careful_ = true;
+    LoadState();
+    ForEachKey();
+  }
   Finish();
 }
 
@@ -199,11 +207,13 @@ void Tile<Policy>::Scores(const Batch& batch, const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Scores<kVecs - 1>(batch, strip);
   const int at = strip.first_vec * kLanes;
+  masks_ |= strip.masked;
   const auto kernel = strip.masked ? ScoreStrip<Policy, kVecs, true>
                                    : ScoreStrip<Policy, kVecs, false>;
   kernel(policy_, RowsOf(call_.k, strip, s_.keys), spec_.qk_dim,
          s_.queries + at, s_.scores + strip.start * kTile + at, s_.max + at,
-         strip.keys, SightOf(batch, strip), w_.queries.begin + at - strip.key);
+         strip.keys, SightOf(batch, strip), w_.queries.begin + at - strip.key,
+         *w_.fetches);
 }
 
 template <class Policy>
@@ -224,11 +234,7 @@ void Tile<Policy>::Values(const Batch& batch, const Strip& strip,
     if (strip.vecs < kVecs) return Values<kVecs - 1>(batch, strip, rescale);
   const int at = strip.first_vec * kLanes;
   const Rows values = RowsOf(call_.v, strip, s_.values);
-  // The weights of what is hidden are 0, which hides all but NaN and infinity.
-  // To look for these costs less than to mask products, and the bits are the
-  // same.
-  const bool plain =
-      !strip.masked || AllFinite(values, spec_.v_dim, strip.keys);
+  const bool plain = !strip.masked || !careful_;
   const auto kernel =
       plain ? ValueStrip<kVecs, false> : ValueStrip<kVecs, true>;
   kernel(values, spec_.v_dim, s_.scores + strip.start * kTile + at,
@@ -246,19 +252,6 @@ void Tile<Policy>::Rescale() {
     }
 }
 
-// Asks for some of the rows that StoreRows will write. (Asking for the queries
-// of a next tile as well gained nothing.)
-template <class Policy>
-void Tile<Policy>::FetchOut() {
-  if (bf16_ || fetched_ == queries_) return;
-  constexpr int kLine = 16;  // floats
-  const Sums rows = SumsOf();
-  const int end = std::min(queries_, fetched_ + kLanes);
-  for (; fetched_ < end; ++fetched_)
-    for (int64_t c = 0; c < spec_.v_dim; c += kLine)
-      hwy::Prefetch(rows.at + fetched_ * rows.stride + c);
-}
-
 template <class Policy>
 void Tile<Policy>::operator()(const Batch& batch) {
   const Strip* const end = batch.strip + batch.strips;
@@ -271,7 +264,6 @@ void Tile<Policy>::operator()(const Batch& batch) {
     pack(call_.k, s_.keys);
     pack(call_.v, s_.values);
   }
-  FetchOut();
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);
@@ -293,6 +285,15 @@ void Tile<Policy>::operator()(const Batch& batch) {
   if (carrier != nullptr) Values<kShape.vecs>(batch, *carrier, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     if (s != carrier) Values<kShape.vecs>(batch, *s, nullptr);
+}
+
+// Whether no sum is NaN or infinite.
+template <class Policy>
+bool Tile<Policy>::Finite() const {
+  V zeros = hn::Zero(d);  // or NaN
+  for (int64_t i = 0; i < spec_.v_dim * kTile; i += kLanes)
+    zeros = hn::MulAdd(hn::Zero(d), hn::Load(d, s_.out + i), zeros);
+  return hn::GetLane(hn::SumOfLanes(d, zeros)) == 0;
 }
 
 // What each query's sums are to be multiplied by; keeps or writes what belongs

@@ -121,6 +121,51 @@ void Place(const Tiling& tiling, const Region& region, int64_t index,
   work.q_row = first_row + (work.queries.begin - begin) * step;
 }
 
+// The tiles of one part in a region.
+class Tiles {
+ public:
+  Tiles(const TileSpec& spec, const TileCall& call, const Part& part,
+        const Region& region, const Scratch& scratch, TileShape shape)
+      : spec_(spec),
+        call_(call),
+        part_(part),
+        region_(region),
+        scratch_(scratch),
+        tiling_(part, region, shape.queries()) {}
+
+  int64_t size() const { return region_.heads.size() * tiling_.PerHead(); }
+
+  // Its queries may be empty.
+  TileWork At(int64_t index, bool first, bool last) const {
+    const int64_t head = index / tiling_.PerHead();
+    TileWork work;
+    work.spec = &spec_, work.call = &call_, work.part = &part_;
+    work.batch = (region_.heads.begin + head) / spec_.q_heads;
+    work.head = (region_.heads.begin + head) % spec_.q_heads;
+    work.first = first, work.last = last;
+    Place(tiling_, region_, index % tiling_.PerHead(), work);
+    if (!work.queries.empty())
+      work.carry = scratch_.At(
+          spec_, head * region_.rows.size() + work.q_row - region_.rows.begin);
+    return work;
+  }
+
+ private:
+  const TileSpec& spec_;
+  const TileCall& call_;
+  const Part& part_;
+  const Region& region_;
+  const Scratch& scratch_;
+  const Tiling tiling_;
+};
+
+// Tiles in a run: one thread's, so that it can ask for the memory of the next
+// one; few enough that threads end together.
+int64_t RunOf(int64_t tiles, int slots) {
+  constexpr int64_t kMost = 8, kRunsPerSlot = 8;
+  return std::clamp<int64_t>(tiles / (kRunsPerSlot * slots), 1, kMost);
+}
+
 void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
                const Scratch& scratch, Exec& exec) {
   Part nothing;
@@ -130,22 +175,27 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
       std::max<int64_t>(1, static_cast<int64_t>(spec.pattern.size()));
   for (int64_t p = 0; p < parts; ++p) {
     const Part& part = spec.pattern.empty() ? nothing : spec.pattern[p];
-    const Tiling tiling(part, region, kernels.shape.queries());
-    exec.For(
-        region.heads.size() * tiling.PerHead(), [&](int64_t task, int slot) {
-          const int64_t head = task / tiling.PerHead();
-          TileWork work;
-          work.spec = &spec, work.call = &call, work.part = &part;
-          work.batch = (region.heads.begin + head) / spec.q_heads;
-          work.head = (region.heads.begin + head) % spec.q_heads;
-          work.first = p == 0;
-          work.last = p == parts - 1;
-          Place(tiling, region, task % tiling.PerHead(), work);
-          if (work.queries.empty()) return;
-          work.carry = scratch.At(
-              spec, head * region.rows.size() + work.q_row - region.rows.begin);
-          kernels.run(work, scratch.Slot(spec, slot));
-        });
+    const Tiles tiles(spec, call, part, region, scratch, kernels.shape);
+    const int64_t run = RunOf(tiles.size(), exec.slots());
+    exec.For(CeilDiv(tiles.size(), run), [&](int64_t task, int slot) {
+      const Interval its =
+          Interval{task * run, (task + 1) * run}.Cut({0, tiles.size()});
+      const auto at = [&](int64_t index) {
+        return tiles.At(index, p == 0, p == parts - 1);
+      };
+      TileWork work = at(its.begin);
+      Fetches fetches;
+      if (!work.queries.empty()) fetches.AddOut(work);
+      for (int64_t index = its.begin; index < its.end; ++index) {
+        TileWork next;
+        if (index + 1 < its.end) next = at(index + 1);
+        if (!next.queries.empty()) fetches.AddNext(work, next);
+        work.fetches = &fetches;
+        if (!work.queries.empty()) kernels.run(work, scratch.Slot(spec, slot));
+        work = next;
+        fetches = {};
+      }
+    });
   }
 }
 

@@ -8,6 +8,7 @@
 #include "arena.h"
 #include "engine/pattern.h"
 #include "engine/tile.h"
+#include "engine/tile_fetch.h"
 #include "engine/tile_strips.h"
 
 namespace saccade {
@@ -33,6 +34,7 @@ struct TileWork {
   bool first = true;    // no part came before: nothing to merge with
   bool last = true;     // no part comes after: normalise, gate, store
   Carry carry;          // of the first query; the others are part->step apart
+  Fetches* fetches = nullptr;  // to be asked for meanwhile
 };
 
 /// Scratch of a slot. Rows have kMaxTile floats at most: a target's own tile

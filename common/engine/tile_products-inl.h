@@ -16,6 +16,7 @@
 
 #include <hwy/highway.h>
 
+#include "engine/tile_fetch.h"
 #include "engine/tile_strips.h"
 #include "simd/math-inl.h"
 
@@ -114,23 +115,26 @@ HWY_INLINE void ScoreRows(const Policy& policy, Rows keys, int64_t dim,
 template <class Policy, int kRows, int kVecs, bool kMasked>
 HWY_INLINE void ScoreAll(const Policy& policy, Rows keys, int64_t dim,
                          const float* queries, float* scores, float* max, int r,
-                         int n, Sight sight, int64_t ahead) {
-  for (; r + kRows <= n; r += kRows)
+                         int n, Sight sight, int64_t ahead, Fetches& fetches) {
+  for (; r + kRows <= n; r += kRows) {
+    fetches.Next();
     ScoreRows<Policy, kRows, kVecs, kMasked>(
         policy, {keys.at + r * keys.stride, keys.stride}, dim, queries,
         scores + r * kTile, max, r, sight, ahead - r);
+  }
   if constexpr (kRows > 1)
     if (r < n)
       ScoreAll<Policy, kRows / 2, kVecs, kMasked>(
-          policy, keys, dim, queries, scores, max, r, n, sight, ahead);
+          policy, keys, dim, queries, scores, max, r, n, sight, ahead, fetches);
 }
 
 template <class Policy, int kVecs, bool kMasked>
 HWY_NOINLINE void ScoreStrip(const Policy& policy, Rows keys, int64_t dim,
                              const float* queries, float* scores, float* max,
-                             int n, Sight sight, int64_t ahead) {
+                             int n, Sight sight, int64_t ahead,
+                             Fetches& fetches) {
   ScoreAll<Policy, RowsFor(kVecs), kVecs, kMasked>(
-      policy, keys, dim, queries, scores, max, 0, n, sight, ahead);
+      policy, keys, dim, queries, scores, max, 0, n, sight, ahead, fetches);
 }
 
 // Weights 2^(score - max) of n keys, in place; adds them to `sum`. Sums start
@@ -159,30 +163,6 @@ HWY_NOINLINE void Weigh(float* scores, const float* max, float* sum, int n) {
   for (int j = 0; j < kVecs; ++j)
     hn::Store(hn::Add(hn::Load(d, sum + j * kLanes), total[j]), d,
               sum + j * kLanes);
-}
-
-// Whether none of n rows holds a NaN or an infinity.
-HWY_INLINE bool AllFinite(Rows rows, int64_t dim, int n) {
-  constexpr int kChains = 4;  // of additions that wait for each other
-  V sum[kChains];             // of zeros, and NaNs
-  for (int i = 0; i < kChains; ++i) sum[i] = hn::Zero(d);
-  int64_t c = 0;
-  for (; c + kLanes <= dim; c += kLanes) {
-    int r = 0;
-    for (; r + kChains <= n; r += kChains)
-      for (int i = 0; i < kChains; ++i)
-        sum[i] = hn::MulAdd(hn::Zero(d),
-                            hn::LoadU(d, rows.at + (r + i) * rows.stride + c),
-                            sum[i]);
-    for (; r < n; ++r)
-      sum[0] = hn::MulAdd(hn::Zero(d),
-                          hn::LoadU(d, rows.at + r * rows.stride + c), sum[0]);
-  }
-  float tail = 0;
-  for (; c < dim; ++c)
-    for (int r = 0; r < n; ++r) tail += 0 * rows.at[r * rows.stride + c];
-  for (int i = 1; i < kChains; ++i) sum[0] = hn::Add(sum[0], sum[i]);
-  return hn::GetLane(hn::SumOfLanes(d, sum[0])) + tail == 0;
 }
 
 // out = rescale out + values^T weights for kRows value columns and n keys.

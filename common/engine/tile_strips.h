@@ -67,6 +67,7 @@ class StripCutter {
   void Add(Interval keys, int64_t row, int64_t step) {
     row_ = row - keys.begin * step;
     step_ = step;
+    if (part_.kind == Part::Kind::kBand) return AddBand(keys);
     for (int64_t j = keys.begin; j < keys.end; j += kKeyBlock)
       Split({j, std::min(keys.end, j + kKeyBlock)});
   }
@@ -78,6 +79,36 @@ class StripCutter {
 
  private:
   static constexpr int64_t kSmall = 16;  // keys worth looking at one by one
+
+  // Keys before, of, and after those that all queries see.
+  void AddBand(Interval keys) {
+    const bool sinks = keys.begin < part_.sinks;
+    const int64_t low = sinks ? part_.low : std::max(part_.low, -part_.reach);
+    const int64_t high = sinks ? part_.high : std::min(part_.high, part_.reach);
+    const Interval full =
+        Interval{queries_.end - 1 - high, queries_.begin - low + 1}.Cut(keys);
+    if (full.empty()) return AddBorder(keys, low, high);
+    AddBorder({keys.begin, full.begin}, low, high);
+    AddFull(full);
+    AddBorder({full.end, keys.end}, low, high);
+  }
+
+  // Key j is seen by queries j + low .. j + high. Keys that are seen by the
+  // same vectors are added at once.
+  void AddBorder(Interval keys, int64_t low, int64_t high) {
+    const int64_t lanes = shape_.lanes;
+    while (!keys.empty()) {
+      const int64_t begin = keys.begin + low - queries_.begin;
+      const int64_t end = keys.begin + high + 1 - queries_.begin;
+      // Until `begin` or `end` comes to its next vector, or to the tile.
+      int64_t n = keys.size();
+      n = std::min(n, begin < 0 ? lanes - begin : lanes - begin % lanes);
+      if (end < queries_.size())
+        n = std::min(n, end <= 0 ? 1 - end : (lanes - end % lanes) % lanes + 1);
+      n = AddSeen({keys.begin, keys.begin + n}, {begin, end}, 1);
+      keys.begin += n;
+    }
+  }
 
   // Halves what is seen in part until it is small.
   void Split(Interval keys) {
@@ -130,25 +161,49 @@ class StripCutter {
     const Interval seen = part_.Queries(key, queries_);
     if (seen.empty()) return;
     if (seen.size() == queries_.size()) return AddFull({key, key + 1});
-    MakeRoom();
-    const int begin = static_cast<int>(seen.begin - queries_.begin);
+    AddSeen({key, key + 1},
+            {seen.begin - queries_.begin, seen.end - queries_.begin}, 0);
+  }
+
+  // Adds the first of `keys`, all seen by some lanes of the same vectors:
+  // the first key by lanes seen.begin .. seen.end - 1 of the tile, each
+  // further one by those `move` lanes on. Returns how many keys found room.
+  int AddSeen(Interval keys, Interval seen, int move) {
+    const auto lanes = static_cast<int64_t>(vecs_) * shape_.lanes;
+    const int64_t size = queries_.size();
     // Lanes past the last query may see what they like.
-    const int end = seen.end == queries_.end
-                        ? vecs_ * shape_.lanes
-                        : static_cast<int>(seen.end - queries_.begin);
-    const int first = begin / shape_.lanes;
-    const int vecs = (end + shape_.lanes - 1) / shape_.lanes - first;
-    Strip* last = Last(key);
+    const auto begin_of = [&](int64_t i) {
+      return std::max<int64_t>(0, seen.begin + i * move);
+    };
+    const auto end_of = [&](int64_t i) {
+      const int64_t end = seen.end + i * move;
+      return end >= size ? lanes : end;
+    };
+    if (seen.end <= 0 || seen.begin >= size)
+      return static_cast<int>(keys.size());
+    MakeRoom();
+    const int first = static_cast<int>(begin_of(0)) / shape_.lanes;
+    const int vecs =
+        (static_cast<int>(end_of(0)) + shape_.lanes - 1) / shape_.lanes - first;
+    Strip* last = Last(keys.begin);
     if (last && !last->masked && first == 0 && vecs == vecs_) {
       last = TakeOver(*last);
     } else if (!last || !last->masked || last->first_vec != first ||
                last->vecs != vecs) {
       last = nullptr;
     }
-    if (!last) last = &Open(key, first, vecs, true);
-    Extend(*last, 1);
-    batch_.seen_begin[batch_.keys - 1] = static_cast<float>(begin);
-    batch_.seen_end[batch_.keys - 1] = static_cast<float>(end);
+    if (!last) last = &Open(keys.begin, first, vecs, true);
+    const int n = static_cast<int>(
+        std::min<int64_t>(keys.size(), kKeyBlock - batch_.keys));
+    float* const begins = batch_.seen_begin + batch_.keys;
+    float* const ends = batch_.seen_end + batch_.keys;
+    for (int i = 0; i < n; ++i) {
+      begins[i] = static_cast<float>(begin_of(i));
+      ends[i] = static_cast<float>(end_of(i));
+    }
+    last->keys += n;
+    batch_.keys += n;
+    return n;
   }
 
   // Makes a masked strip of the keys at the end of an unmasked one that would

@@ -1,0 +1,59 @@
+// Asking for memory before its use, a few rows at a time: a burst would fill
+// the buffers for lines under way, and the kernel would wait for them.
+#ifndef SACCADE_COMMON_ENGINE_TILE_FETCH_H_
+#define SACCADE_COMMON_ENGINE_TILE_FETCH_H_
+
+#include <cstdint>
+
+namespace saccade {
+
+struct TileWork;
+
+/// Rows that a tile will read or write, to be asked for while the tile before
+/// it computes. Of what it cannot hold nothing is asked: it is but a hint.
+class Fetches {
+ public:
+  /// The rows of out of `work`, the first of its run.
+  void AddOut(const TileWork& work);
+
+  /// What `next` touches beyond what `work`, the tile before it, does: queries,
+  /// out, and where keys of a band come in, these and their values.
+  void AddNext(const TileWork& work, const TileWork& next);
+
+  /// Asks for a few rows; called once for every few keys.
+  void Next() {
+    for (int n = 0; n < kPace && at_ < blocks_; ++n) {
+      Block& b = block_[at_];
+      for (int64_t line = 0; line < b.bytes; line += kLine)
+        __builtin_prefetch(b.at + line, 0, 2);
+      b.at += b.stride;
+      if (--b.count == 0) ++at_;
+    }
+  }
+
+ private:
+  static constexpr int kMost = 8;  // blocks of rows
+  static constexpr int kPace = 8;  // rows asked for at once
+  static constexpr int kLine = 64;
+
+  struct Block {
+    const char* at;
+    int64_t stride, count, bytes;
+  };
+
+  void Add(const void* at, int64_t stride, int64_t count, int64_t bytes) {
+    if (blocks_ == kMost || count <= 0) return;
+    block_[blocks_++] = {static_cast<const char*>(at), stride, count, bytes};
+  }
+  template <class View>
+  void AddRows(const View& view, const TileWork& work, int64_t head,
+               int64_t row, int64_t count);
+  void AddKeys(const TileWork& work, int64_t begin, int64_t end);
+
+  Block block_[kMost];
+  int blocks_ = 0, at_ = 0;
+};
+
+}  // namespace saccade
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_FETCH_H_
