@@ -11,6 +11,7 @@
 #include <barrier>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <thread>
 #include <vector>
 
@@ -83,6 +84,23 @@ HWY_EXPORT(ReadStreams);
 
 using Clock = std::chrono::steady_clock;
 
+// FLOPs done.
+double RunFmaTurns() {
+  volatile float value = 0.5f;  // what the compiler must not know
+  float sink = 0;
+  const double flops = HWY_DYNAMIC_DISPATCH(FmaTurns)(value, &sink);
+  value = sink;
+  return flops;
+}
+
+// Reads n floats.
+void RunReadStreams(const float* from, int64_t n) {
+  float sink = 0;
+  HWY_DYNAMIC_DISPATCH(ReadStreams)(from, n, &sink);
+  volatile float kept = sink;
+  static_cast<void>(kept);
+}
+
 // Seconds from when the first of `threads` threads starts body(thread) to when
 // the last ends, all having waited for each other.
 template <class F>
@@ -112,20 +130,28 @@ double TimeTogether(int threads, F body) {
 
 }  // namespace
 
+double OwnSeconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
 double SampleFmaPeak(int threads) {
-  struct alignas(64) Sink {
-    volatile float value = 0.5f;
+  struct alignas(64) Sum {
     double flops = 0;
   };
-  std::vector<Sink> sinks(threads);
-  const double seconds = TimeTogether(threads, [&](int t) {
-    float sink = 0;
-    sinks[t].flops = HWY_DYNAMIC_DISPATCH(FmaTurns)(sinks[t].value, &sink);
-    sinks[t].value = sink;
-  });
+  std::vector<Sum> sums(threads);
+  const double seconds =
+      TimeTogether(threads, [&](int t) { sums[t].flops = RunFmaTurns(); });
   double flops = 0;
-  for (const Sink& s : sinks) flops += s.flops;
+  for (const Sum& s : sums) flops += s.flops;
   return flops / seconds;
+}
+
+double SampleOwnFmaPeak() {
+  const double start = OwnSeconds();
+  const double flops = RunFmaTurns();
+  return flops / (OwnSeconds() - start);
 }
 
 Result<StreamPeak> StreamPeak::Make(size_t bytes) {
@@ -141,16 +167,17 @@ double StreamPeak::Sample(int threads) const {
   const Bytes all = block_.bytes();
   const auto* const floats = reinterpret_cast<const float*>(all.data());
   const int64_t each = static_cast<int64_t>(all.size() / 4) / threads;
-  struct alignas(64) Sink {
-    volatile float value = 0;
-  };
-  std::vector<Sink> sinks(threads);
-  const double seconds = TimeTogether(threads, [&](int t) {
-    float sink = 0;
-    HWY_DYNAMIC_DISPATCH(ReadStreams)(floats + t * each, each, &sink);
-    sinks[t].value = sink;
-  });
+  const double seconds = TimeTogether(
+      threads, [&](int t) { RunReadStreams(floats + t * each, each); });
   return 4.0 * static_cast<double>(each * threads) / seconds;
+}
+
+double StreamPeak::SampleOwn() const {
+  const Bytes all = block_.bytes();
+  const double start = OwnSeconds();
+  RunReadStreams(reinterpret_cast<const float*>(all.data()),
+                 static_cast<int64_t>(all.size() / 4));
+  return static_cast<double>(all.size()) / (OwnSeconds() - start);
 }
 
 }  // namespace saccade::bench

@@ -12,6 +12,13 @@ namespace saccade::bench {
 /// milliseconds. FLOP/s of all together, two per multiply-and-add.
 double SampleFmaPeak(int threads);
 
+/// Seconds of processor time that the calling thread has had: what others took
+/// of its core does not count.
+double OwnSeconds();
+
+/// The FMA peak of the calling thread, in FLOP per own second.
+double SampleOwnFmaPeak();
+
 /// Reads a block far larger than the caches, each thread its own part in eight
 /// streams.
 class StreamPeak {
@@ -21,6 +28,9 @@ class StreamPeak {
 
   /// Bytes per second read by `threads` threads together, the block once.
   double Sample(int threads) const;
+
+  /// The same of the calling thread alone, per own second.
+  double SampleOwn() const;
 
  private:
   MemoryBlock block_;
