@@ -92,14 +92,31 @@ HWY_INLINE void ByVectors(int vecs, F run) {
   run(std::integral_constant<int, kVecs>());
 }
 
-// Calls run(head, tile, batch, strip) for every strip of the pass.
+// A strip of the pass, and where it stands.
+struct StripAt {
+  int64_t head;
+  const CutTile& tile;
+  const Batch& batch;
+  const Strip& strip;
+  int lane;       // the first that it concerns
+  bool rescales;  // its values' product multiplies the sums beforehand
+};
+
+// Calls run(StripAt) for every strip of the pass.
 template <class F>
 HWY_INLINE void ForStrips(const PartJob& job, F run) {
+  const bool running = job.pass.spec.normaliser == Normaliser::kSoftmax;
   for (int64_t head = 0; head < job.pass.spec.q_heads; ++head)
     for (const CutTile& tile : job.tiles)
-      for (const Batch& batch : tile.batches)
-        for (int s = 0; s < batch.strips; ++s)
-          run(head, tile, batch, batch.strip[s]);
+      for (const Batch& batch : tile.batches) {
+        bool rescales = running;
+        for (int s = 0; s < batch.strips; ++s) {
+          const Strip& strip = batch.strip[s];
+          run(StripAt{head, tile, batch, strip, strip.first_vec * kLanes,
+                      rescales && !strip.masked});
+          rescales &= strip.masked;
+        }
+      }
 }
 
 Rows RowsOf(const ConstView& from, int64_t head, const Strip& strip,
@@ -109,56 +126,50 @@ Rows RowsOf(const ConstView& from, int64_t head, const Strip& strip,
   return {from.Row<float>(0, head, strip.row), from.row_stride};
 }
 
-Sight SightOf(const Batch& batch, const Strip& strip) {
-  return {batch.seen_begin + strip.start, batch.seen_end + strip.start,
-          strip.first_vec};
+Sight SightOf(const StripAt& x) {
+  return {x.batch.seen_begin + x.strip.start, x.batch.seen_end + x.strip.start,
+          x.strip.first_vec};
+}
+
+float* ScoresOf(const TileScratch& s, const StripAt& x) {
+  return s.scores + x.strip.start * kTile + x.lane;
 }
 
 template <class Policy>
 void Scores(const PartJob& job) {
   const TileScratch& s = job.scratch;
-  ForStrips(job, [&](int64_t head, const CutTile& tile, const Batch& batch,
-                     const Strip& strip) HWY_ATTR {
-    const Rows keys = RowsOf(job.pass.call.k, head, strip, s.keys);
-    const int at = strip.first_vec * kLanes;
-    ByVectors(strip.vecs, [&](auto vecs) HWY_ATTR {
-      const auto kernel = strip.masked ? ScoreStrip<Policy, vecs(), true>
-                                       : ScoreStrip<Policy, vecs(), false>;
-      kernel(Policy(), keys, job.pass.spec.qk_dim, s.queries + at,
-             s.scores + strip.start * kTile + at, s.max + at, strip.keys,
-             SightOf(batch, strip), tile.queries.begin + at - strip.key);
+  Fetches nothing;  // there is no next tile to ask for
+  ForStrips(job, [&](const StripAt& x) HWY_ATTR {
+    const Rows keys = RowsOf(job.pass.call.k, x.head, x.strip, s.keys);
+    ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
+      const auto kernel = x.strip.masked ? ScoreStrip<Policy, vecs(), true>
+                                         : ScoreStrip<Policy, vecs(), false>;
+      kernel(Policy(), keys, job.pass.spec.qk_dim, s.queries + x.lane,
+             ScoresOf(s, x), s.max + x.lane, x.strip.keys, SightOf(x),
+             x.tile.queries.begin + x.lane - x.strip.key, nothing);
     });
   });
 }
 
 void Weights(const PartJob& job) {
   const TileScratch& s = job.scratch;
-  ForStrips(job, [&](int64_t, const CutTile&, const Batch&, const Strip& strip)
-                     HWY_ATTR {
-                       const int at = strip.first_vec * kLanes;
-                       ByVectors(strip.vecs, [&](auto vecs) HWY_ATTR {
-                         Weigh<vecs()>(s.scores + strip.start * kTile + at,
-                                       s.max + at, s.sum + at, strip.keys);
-                       });
-                     });
+  ForStrips(job, [&](const StripAt& x) HWY_ATTR {
+    ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
+      Weigh<vecs()>(ScoresOf(s, x), s.max + x.lane, s.sum + x.lane,
+                    x.strip.keys);
+    });
+  });
 }
 
+// Products of finite values are not masked.
 void Values(const PartJob& job) {
   const TileScratch& s = job.scratch;
-  const bool running = job.pass.spec.normaliser == Normaliser::kSoftmax;
-  ForStrips(job, [&](int64_t head, const CutTile&, const Batch& batch,
-                     const Strip& strip) HWY_ATTR {
-    const Rows values = RowsOf(job.pass.call.v, head, strip, s.values);
-    const int64_t dim = job.pass.spec.v_dim;
-    const int at = strip.first_vec * kLanes;
-    const bool plain = !strip.masked || AllFinite(values, dim, strip.keys);
-    const bool rescales = running && !strip.masked && strip.start == 0;
-    ByVectors(strip.vecs, [&](auto vecs) HWY_ATTR {
-      const auto kernel =
-          plain ? ValueStrip<vecs(), false> : ValueStrip<vecs(), true>;
-      kernel(values, dim, s.scores + strip.start * kTile + at,
-             rescales ? s.factor + at : nullptr, s.out + at, strip.keys,
-             SightOf(batch, strip));
+  ForStrips(job, [&](const StripAt& x) HWY_ATTR {
+    const Rows values = RowsOf(job.pass.call.v, x.head, x.strip, s.values);
+    ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
+      ValueStrip<vecs(), false>(values, job.pass.spec.v_dim, ScoresOf(s, x),
+                                x.rescales ? s.factor + x.lane : nullptr,
+                                s.out + x.lane, x.strip.keys, SightOf(x));
     });
   });
 }
@@ -177,7 +188,7 @@ void Queries(const PartJob& job) {
     }
 }
 
-// The pass asks for a tile's rows of out long before it writes them; here they
+// The pass asks for a tile's rows of out before it writes them; here they
 // are the same few rows every time.
 void Outputs(const PartJob& job) {
   const TileScratch& s = job.scratch;
@@ -206,11 +217,11 @@ HWY_INLINE void ConvertRows(const From* from, int64_t from_stride, int64_t rows,
 void Conversions(const PartJob& job) {
   const TileCall& call = job.pass.call;
   const TileScratch& s = job.scratch;
-  ForStrips(job, [&](int64_t head, const CutTile&, const Batch&,
-                     const Strip& strip) HWY_ATTR {
+  ForStrips(job, [&](const StripAt& x) HWY_ATTR {
     const auto pack = [&](const ConstView& from, float* to) HWY_ATTR {
-      ConvertRows(from.Row<BF16>(0, head, strip.row), from.row_stride,
-                  strip.keys, from.dim, to + strip.start * from.dim, from.dim);
+      ConvertRows(from.Row<BF16>(0, x.head, x.strip.row), from.row_stride,
+                  x.strip.keys, from.dim, to + x.strip.start * from.dim,
+                  from.dim);
     };
     pack(call.k, s.keys);
     pack(call.v, s.values);
