@@ -21,6 +21,7 @@ constexpr char kAbout[] =
 constexpr char kExamples[] = R"(
 Examples:
   saccade list
+  saccade list --probes
   saccade compare --profile quick --out my-run
   saccade compare --only 'softmax.*,linear.elu' --measure speed,memory
   saccade verify --only 'softmax.window'
@@ -39,6 +40,7 @@ Examples:
   saccade compare --measure speed --only 'softmax.*' -n 512:8k:x2 -t 1,2
   saccade compare --only 'softmax.window:size=512,sinks=4' --pass decode
   saccade compare --measure speed --only 'softmax.*' --peers all
+  saccade compare --measure probes --probes mqar,induction
   saccade compare --corpus a.txt b.txt --measure extrapolation)";
 
 constexpr char kVerifyExamples[] = R"(
@@ -67,6 +69,8 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
                 "Variants: globs and spec strings, 'softmax.*,linear.elu'");
   c->add_option("--measure", o->measures,
                 "Of verify, speed, memory, extrapolation, probes");
+  c->add_option("--probes", o->probes,
+                "Probes to train and read: names, or all; see list --probes");
   c->add_option("--peers", o->peers,
                 "Others' implementations to time as well: all, or of openblas, "
                 "torch, onnxruntime, ggml");
@@ -193,6 +197,9 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
   ReportOptions report;
   CLI::App* const list_command = app.add_subcommand(
       "list", "Show variants, what they can do, their knobs and cost");
+  list_command->add_flag(
+      "--probes", list.probes,
+      "Probes instead: what each asks, and what is expected");
   list_command->add_flag("--json", list.json, "As JSON");
   AddCompare(app, &compare);
   AddVerify(app, &verify);
@@ -212,7 +219,8 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
     fmt::print(host.err, "saccade: {}; see saccade --help\n", what);
     return kExitUsage;
   }
-  if (app.got_subcommand("list")) return ListVariants(list, host);
+  if (app.got_subcommand("list"))
+    return list.probes ? ListProbes(list, host) : ListVariants(list, host);
   if (app.got_subcommand("verify")) return VerifyVariants(verify, host);
   if (app.got_subcommand("report")) return MakeReport(report, host);
   compare.command = CommandLine(arguments);

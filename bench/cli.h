@@ -17,8 +17,10 @@ int RunCommand(std::span<const std::string> arguments, const Host& host);
 
 struct ListOptions {
   bool json = false;
+  bool probes = false;  // which of the two is called
 };
 int ListVariants(const ListOptions& options, const Host& host);
+int ListProbes(const ListOptions& options, const Host& host);
 
 struct VerifyOptions {
   std::string only;    // globs; empty: all

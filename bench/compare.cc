@@ -525,7 +525,8 @@ int Comparison::DryRun() {
   for (const std::string& spec : o_.learn.specs)
     fmt::print(host_.out, "extrapolation {}\n", spec);
   for (const std::string& spec : o_.learn.probe_specs)
-    fmt::print(host_.out, "probes {}\n", spec);
+    for (const Probe* probe : o_.learn.probes)
+      fmt::print(host_.out, "probe {} {}\n", probe->name, spec);
   return kExitOk;
 }
 

@@ -73,8 +73,8 @@ struct CompareOptions {
 /// What the command line says in place of the profile. Empty: the profile's.
 struct CompareOverrides {
   std::string profile = "quick";
-  std::string only, measures, peers, lengths, dims, dtypes, threads, passes,
-      masks;
+  std::string only, measures, probes, peers, lengths, dims, dtypes, threads,
+      passes, masks;
   std::string budget, out, command;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;

@@ -281,6 +281,8 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
                  CompareOptions* options) {
   const bool text = options->measures.contains("extrapolation");
   const bool probes = options->measures.contains("probes");
+  if (!probes && !over.probes.empty())
+    return Invalid("--probes: probes are not among what is measured");
   if (!text && !probes) return {};
   Result<LearnOptions> learn = LearnOptionsFrom(profile);
   if (!learn.ok())
@@ -293,6 +295,15 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
   l.specs = text ? Chosen(l.specs, only) : std::vector<std::string>();
   l.probe_specs =
       probes ? Chosen(l.probe_specs, only) : std::vector<std::string>();
+  if (!over.probes.empty()) {
+    Result<std::vector<const Probe*>> found =
+        FindProbes(Split(over.probes, ','));
+    if (!found.ok())
+      return {found.status().code(),
+              "--probes: " + found.status().message() +
+                  "; `saccade list --probes` explains them all"};
+    l.probes = std::move(*found);
+  }
   l.corpus = over.corpus;
   if (over.seed != 1) l.seeds = {static_cast<uint64_t>(over.seed)};
   l.budget_seconds = 0;
@@ -366,7 +377,8 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "probe", "learn_settings", "claims"});
+                 "memory", "learn", "probe", "probes", "learn_settings",
+                 "claims"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
   Result<std::vector<std::string>> specs =

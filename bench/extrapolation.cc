@@ -11,7 +11,7 @@
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
 #include "bench/learn/estimate.h"
-#include "bench/learn/induction.h"
+#include "bench/learn/probing.h"
 #include "bench/learn/protocols.h"
 #include "bench/learn/start.h"
 #include "bench/learn/train.h"
@@ -25,33 +25,41 @@ constexpr int64_t kBytes = 257;        // symbols of text: bytes and BOS
 constexpr double kAnchorSeconds = 4;   // for a corpus of 4 MB
 constexpr int64_t kCurvePoints = 100;  // of a recorded loss curve
 
-enum class Task : uint8_t { kText, kInduction };
-const char* NameOf(Task task) {
-  return task == Task::kText ? "text" : "induction";
-}
-
 // One model to train, and to read afterwards.
 struct Job {
-  Task task = Task::kText;
+  const Probe* probe = nullptr;  // null: text
   std::string spec;
   uint64_t seed = 0;
   Speed speed;
   double seconds = 0;  // estimated
   Status status = {};  // why it cannot run
+  std::string task() const { return probe ? std::string(probe->name) : "text"; }
 };
 
-int64_t HeadsOf(const LearnOptions& o, Task task) {
-  return task == Task::kText ? o.heads : o.probe_heads;
-}
-
 ModelOptions ModelFor(const LearnOptions& o, const Job& job) {
-  const bool text = job.task == Task::kText;
+  if (job.probe) return ProbeModel(*job.probe, job.spec);
   return {.spec = job.spec,
           .width = o.width,
           .layers = o.layers,
-          .heads = HeadsOf(o, job.task),
-          .symbols = text ? kBytes : kInductionSymbols,
-          .train_len = text ? o.train_len : o.probe_len};
+          .heads = o.heads,
+          .symbols = kBytes,
+          .train_len = o.train_len};
+}
+
+// Sequences, their length, and steps.
+TrainOptions TrainingOf(const LearnOptions& o, const Job& job) {
+  const int64_t len = job.probe ? job.probe->train_len() : o.train_len;
+  const int64_t tokens =
+      job.probe ? o.probe_tokens_per_step : o.tokens_per_step;
+  const auto probe_steps = [&o](const Probe& probe) {
+    return std::max<int64_t>(
+        std::llround(o.probe_effort * static_cast<double>(probe.steps)), 1);
+  };
+  return {
+      .batch = std::max<int64_t>(tokens / len, 1),
+      .len = len,
+      .optimiser = {.rate = job.probe ? job.probe->rate : o.rate,
+                    .steps = job.probe ? probe_steps(*job.probe) : o.steps}};
 }
 
 // Everything that will be done, in the order it will be done: by turns, so
@@ -62,10 +70,11 @@ std::vector<Job> JobsOf(const LearnOptions& o) {
   for (const uint64_t seed : o.seeds) {
     for (size_t i = 0; i < turns; ++i) {
       if (i < o.specs.size()) {
-        jobs.push_back({Task::kText, o.specs[i], seed, {}});
+        jobs.push_back({nullptr, o.specs[i], seed, {}});
       }
-      if (i < o.probe_specs.size()) {
-        jobs.push_back({Task::kInduction, o.probe_specs[i], seed, {}});
+      if (i >= o.probe_specs.size()) continue;
+      for (const Probe* probe : o.probes) {
+        jobs.push_back({probe, o.probe_specs[i], seed, {}});
       }
     }
   }
@@ -89,27 +98,35 @@ ReadOptions ReadingAt(const LearnOptions& o, int64_t multiple) {
           .targets = o.targets};
 }
 
-InductionOptions ProbingAt(const LearnOptions& o, int64_t len) {
+ProbeOptions ProbingAt(const LearnOptions& o, const Probe& probe, int64_t len) {
   return {.len = len,
-          .sequences = SequencesAt(len, o.probe_len, o.probe_sequences)};
+          .sequences = SequencesAt(len, probe.train_len(), o.probe_sequences)};
+}
+
+// The lengths that a probe is read at: always the one it is trained at.
+std::vector<int64_t> LengthsOf(const LearnOptions& o, const Probe& probe) {
+  std::vector<int64_t> lengths = probe.lengths;
+  std::erase_if(lengths, [&](int64_t len) {
+    return len > std::max(o.probe_max_len, probe.train_len());
+  });
+  return lengths;
 }
 
 double SecondsOf(const LearnOptions& o, const Job& job, int64_t text_bytes) {
   const double passes = Windowed(job.spec) ? 2 : 1;
-  double seconds = 0;
-  if (job.task == Task::kText) {
-    seconds = static_cast<double>(o.steps) * job.speed.step;
-    for (const int64_t r : o.multiples) {
-      seconds += (r == 1 ? 1 : passes) *
-                 static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
-                 job.speed.Token(r * o.train_len);
+  double seconds =
+      static_cast<double>(TrainingOf(o, job).optimiser.steps) * job.speed.step;
+  if (job.probe) {
+    for (const int64_t len : LengthsOf(o, *job.probe)) {
+      const int64_t tokens = ProbingAt(o, *job.probe, len).sequences * len;
+      seconds += static_cast<double>(tokens) * job.speed.Token(len);
     }
     return seconds;
   }
-  seconds = static_cast<double>(o.probe_steps) * job.speed.step;
-  for (int64_t len = o.probe_len; len <= o.probe_max_len; len *= 2) {
-    seconds += static_cast<double>(ProbingAt(o, len).sequences * len) *
-               job.speed.Token(len);
+  for (const int64_t r : o.multiples) {
+    seconds += (r == 1 ? 1 : passes) *
+               static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
+               job.speed.Token(r * o.train_len);
   }
   return seconds;
 }
@@ -118,21 +135,21 @@ void EstimateJobs(const LearnOptions& o, int64_t text_bytes, Exec& exec,
                   std::vector<Job>& jobs) {
   for (Job& job : jobs) {
     // Other seeds are as fast as the first.
-    const auto first = std::find_if(
-        jobs.begin(), jobs.end(),
-        [&](const Job& j) { return j.task == job.task && j.spec == job.spec; });
+    const auto first =
+        std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) {
+          return j.probe == job.probe && j.spec == job.spec;
+        });
     if (&*first != &job) {
       job.speed = first->speed;
       job.seconds = first->seconds;
       job.status = first->status;
       continue;
     }
-    const bool text = job.task == Task::kText;
-    const int64_t len = text ? o.train_len : o.probe_len;
-    const int64_t tokens = text ? o.tokens_per_step : o.probe_tokens_per_step;
-    const Result<Speed> speed =
-        Calibrate(ModelFor(o, job), std::max<int64_t>(tokens / len, 1), len,
-                  text ? Longest(o) * len : o.probe_max_len, exec);
+    const TrainOptions training = TrainingOf(o, job);
+    const int64_t longest =
+        job.probe ? LengthsOf(o, *job.probe).back() : Longest(o) * training.len;
+    const Result<Speed> speed = Calibrate(ModelFor(o, job), training.batch,
+                                          training.len, longest, exec);
     if (!speed.ok()) {
       job.status = speed.status();
       continue;
@@ -155,9 +172,7 @@ class Run {
     return hooks_.cancel != nullptr && hooks_.cancel->load();
   }
   bool Have(const Job& job) const {
-    return hooks_.have &&
-           hooks_.have(job.task == Task::kText ? "train" : "probe", job.spec,
-                       job.seed);
+    return hooks_.have && hooks_.have(job.task(), job.spec, job.seed);
   }
   // Adds estimated seconds of work done; false to stop.
   bool Advance(double seconds, std::string_view text);
@@ -170,7 +185,7 @@ class Run {
   void DropIfTooLong(Job& job) const;
   Status RunJob(const Job& job);
   Status ReadJobText(const Job& job, const Model& model);
-  Status ReadJobInduction(const Job& job, const Model& model);
+  Status ReadJobProbe(const Job& job, const Model& model);
   Status WriteTraining(const Job& job, const Model& model,
                        const TrainResult& result);
 
@@ -203,7 +218,7 @@ Status Run::WriteFailure(const Job& job, std::string_view status,
                          const std::string& reason) {
   return Write({{"kind", "train"},
                 {"variant", job.spec},
-                {"task", NameOf(job.task)},
+                {"task", job.task()},
                 {"seed", job.seed},
                 {"status", status},
                 {"reason", reason}});
@@ -307,49 +322,30 @@ Status Run::ReadJobText(const Job& job, const Model& model) {
   return {};
 }
 
-Status Run::ReadJobInduction(const Job& job, const Model& model) {
+Status Run::ReadJobProbe(const Job& job, const Model& model) {
   std::vector<json> records;
-  for (int64_t len = o_.probe_len; len <= o_.probe_max_len; len *= 2) {
+  for (const int64_t len : LengthsOf(o_, *job.probe)) {
     const std::string text =
-        fmt::format("{}: probing at {} tokens", job.spec, len);
-    const auto reading =
-        ReadInduction(model, ProbingAt(o_, len), exec_, [&](int64_t tokens) {
+        fmt::format("{}: {} at {} tokens", job.spec, job.probe->name, len);
+    const auto reading = ReadProbe(
+        *job.probe, model, ProbingAt(o_, *job.probe, len), exec_,
+        [&](int64_t tokens) {
           return Advance(static_cast<double>(tokens) * job.speed.Token(len),
                          text);
         });
-    json record = {{"kind", "probe"},      {"variant", job.spec},
-                   {"probe", "induction"}, {"switch", "plain"},
-                   {"seed", job.seed},     {"train_len", o_.probe_len},
-                   {"eval_len", len}};
+    json record = {
+        {"kind", "probe"},          {"variant", job.spec},
+        {"probe", job.probe->name}, {"switch", "plain"},
+        {"seed", job.seed},         {"train_len", job.probe->train_len()},
+        {"eval_len", len}};
     if (!reading.ok()) {
       record.update(
           {{"status", "unsupported"}, {"reason", reading.status().message()}});
       records.push_back(record);
       continue;
     }
-    const Interval95 share = Wilson(reading->all.right, reading->all.asked);
-    record.update({{"accuracy", share.value},
-                   {"low", share.low},
-                   {"high", share.high},
-                   {"trials", reading->all.asked},
-                   {"chance", kInductionChance}});
-    records.push_back(record);
-    if (len * 2 <= o_.probe_max_len) continue;
-    // At the longest, by distance too.
-    for (size_t k = 0; k < reading->buckets.size(); ++k) {
-      const InductionReading::Bucket& bucket = reading->buckets[k];
-      if (bucket.asked == 0) continue;
-      const Interval95 part = Wilson(bucket.right, bucket.asked);
-      records.push_back(
-          {{"kind", "lens"},
-           {"variant", job.spec},
-           {"lens", fmt::format("induction at distance {} to {}",
-                                int64_t{1} << k, (int64_t{2} << k) - 1)},
-           {"value", part.value},
-           {"low", part.low},
-           {"high", part.high},
-           {"kv_len", len},
-           {"seed", job.seed}});
+    for (json& scored : ProbeRecords(*job.probe, *reading, record)) {
+      records.push_back(std::move(scored));
     }
   }
   if (cancelled()) return {};
@@ -370,18 +366,18 @@ Status Run::WriteTraining(const Job& job, const Model& model,
     curve.push_back(
         Mean({&result.loss[begin], static_cast<size_t>(end - begin)}));
   }
-  const bool text = job.task == Task::kText;
-  const int64_t tokens = text ? o_.tokens_per_step : o_.probe_tokens_per_step;
+  const TrainOptions training = TrainingOf(o_, job);
+  const ModelOptions& made = model.options();
   return Write({{"kind", "train"},
                 {"variant", job.spec},
-                {"task", NameOf(job.task)},
+                {"task", job.task()},
                 {"seed", job.seed},
-                {"train_len", text ? o_.train_len : o_.probe_len},
-                {"model", fmt::format("d{} N{} h{}", o_.width, o_.layers,
-                                      HeadsOf(o_, job.task))},
+                {"train_len", training.len},
+                {"model", fmt::format("d{} N{} h{}", made.width, made.layers,
+                                      made.heads)},
                 {"params", model.parameters().count()},
                 {"steps", steps},
-                {"tokens", steps * tokens},
+                {"tokens", steps * training.batch * training.len},
                 {"final_loss", curve.back()},
                 {"loss", curve},
                 {"seconds", result.seconds},
@@ -390,7 +386,6 @@ Status Run::WriteTraining(const Job& job, const Model& model,
 }
 
 Status Run::RunJob(const Job& job) {
-  const bool text = job.task == Task::kText;
   if (!job.status.ok()) {
     const bool budget = job.status.code() == Code::kExhausted;
     return WriteFailure(job, budget ? "skipped" : "unsupported",
@@ -401,30 +396,25 @@ Status Run::RunJob(const Job& job) {
     return WriteFailure(job, "unsupported", model.status().message());
   }
   model->parameters().Start(job.seed);
-  if (text && job.seed == o_.seeds.front()) {
+  if (!job.probe && job.seed == o_.seeds.front()) {
     if (Status s = WriteLenses(job, *model); !s.ok()) return s;
   }
-  const int64_t len = text ? o_.train_len : o_.probe_len;
-  const int64_t tokens = text ? o_.tokens_per_step : o_.probe_tokens_per_step;
-  const TrainOptions options = {
-      .batch = std::max<int64_t>(tokens / len, 1),
-      .len = len,
-      .optimiser = {.rate = text ? o_.rate : o_.probe_rate,
-                    .steps = text ? o_.steps : o_.probe_steps}};
-  const Result<TrainResult> result =
-      Train(*model, options,
-            text ? TextBatches(corpus_.train, len, model->bos(), job.seed)
-                 : InductionBatches(len, job.seed),
-            exec_, [&](int64_t step) {
-              return Advance(job.speed.step,
-                             fmt::format("{}: training on {}, step {} of {}",
-                                         job.spec, NameOf(job.task), step + 1,
-                                         options.optimiser.steps));
-            });
+  const TrainOptions options = TrainingOf(o_, job);
+  const Result<TrainResult> result = Train(
+      *model, options,
+      job.probe
+          ? ProbeBatches(*job.probe, job.seed)
+          : TextBatches(corpus_.train, options.len, model->bos(), job.seed),
+      exec_, [&](int64_t step) {
+        return Advance(
+            job.speed.step,
+            fmt::format("{}: training on {}, step {} of {}", job.spec,
+                        job.task(), step + 1, options.optimiser.steps));
+      });
   if (!result.ok()) return WriteFailure(job, "fail", result.status().message());
   if (result->stopped) return {};
   const Status status =
-      text ? ReadJobText(job, *model) : ReadJobInduction(job, *model);
+      job.probe ? ReadJobProbe(job, *model) : ReadJobText(job, *model);
   if (!status.ok() || cancelled()) return status;
   return WriteTraining(job, *model, *result);
 }
@@ -470,13 +460,11 @@ Status Check(const LearnOptions& o) {
   if (o.multiples.empty() || o.seeds.empty()) {
     return Invalid("training needs at least one length and one seed");
   }
-  for (const int64_t heads : {o.heads, o.probe_heads}) {
-    if (o.width % heads == 0) continue;
-    return Invalid(
-        fmt::format("width {} is not a multiple of {} heads", o.width, heads));
+  if (o.width % o.heads != 0) {
+    return Invalid(fmt::format("width {} is not a multiple of {} heads",
+                               o.width, o.heads));
   }
-  if (o.tokens_per_step < o.train_len ||
-      o.probe_tokens_per_step < o.probe_len) {
+  if (o.tokens_per_step < o.train_len) {
     return Invalid("a step has fewer tokens than a sequence");
   }
   return {};

@@ -1,6 +1,6 @@
-// Length extrapolation: trains a tiny byte-level language model and an
-// induction probe for each variant at a short length, reads them at longer
-// ones, and states the suite's claims with what was measured.
+// Length extrapolation: trains a tiny byte-level language model and probes for
+// each variant at a short length, reads them at longer ones, and states the
+// suite's claims with what was measured.
 #ifndef SACCADE_BENCH_EXTRAPOLATION_H_
 #define SACCADE_BENCH_EXTRAPOLATION_H_
 
@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/probes/probe.h"
 #include "saccade/exec.h"
 #include "saccade/status.h"
 
@@ -22,7 +23,8 @@ namespace saccade::bench {
 struct LearnOptions {
   // Trained in the order of these lists, by turns.
   std::vector<std::string> specs;        // on text
-  std::vector<std::string> probe_specs;  // on the induction probe
+  std::vector<std::string> probe_specs;  // on each of the probes
+  std::vector<const Probe*> probes = {Probes().front()};
   std::vector<uint64_t> seeds = {1};
 
   int64_t width = 64, layers = 2, heads = 8;
@@ -34,14 +36,10 @@ struct LearnOptions {
   int64_t test_bytes = 65536;  // read by `nonoverlap` and `tail`
   int64_t targets = 64;        // segments scored by `same-target`
 
-  /// Fewer than for text: half of them must tell 48 names from each other.
-  int64_t probe_heads = 4;
-  int64_t probe_len = 64;
-  int64_t probe_max_len = 2048;
-  int64_t probe_steps = 700;
+  int64_t probe_max_len = 2048;  // longer ones are not read
+  double probe_effort = 1;       // steps, as multiples of each probe's own
   int64_t probe_tokens_per_step = 2048;
-  double probe_rate = 3e-3;
-  int64_t probe_sequences = 128;  // read at each length
+  int64_t probe_sequences = 128;  // read at each length, fewer at great ones
 
   /// Files of text, the last one for testing; a lone file gives its last
   /// tenth. Empty: Jane Austen's novels, fetched through apt into the cache.
@@ -54,16 +52,14 @@ struct LearnOptions {
   /// left when its turn comes is not trained, and recorded as skipped.
   double budget_seconds = 0;
 
-  /// Which specs each claim is about, by role ("alibi", "rope", "window" ...);
-  /// `reach` gives, for a spec, the farthest pair its layers can join (tokens,
-  /// see InductionShare).
+  /// Which specs each claim is about, by role ("alibi", "rope", "window" ...).
   std::map<std::string, std::vector<std::string>> roles;
-  std::map<std::string, int64_t> reach;
 };
 
 /// Reads the keys of a profile that concern training: "learn" and "probe"
-/// (lists of spec strings), "learn_settings" (the numbers above by name) and
-/// "claims" (roles). Absent keys leave defaults. kInvalid names the key.
+/// (lists of spec strings), "probes" (a list of probes' names),
+/// "learn_settings" (the numbers above by name) and "claims" (roles). Absent
+/// keys leave defaults. kInvalid or kNotFound names the key.
 Result<LearnOptions> LearnOptionsFrom(const nlohmann::json& profile);
 
 /// How a run talks to its caller. All may be empty.
@@ -72,9 +68,9 @@ struct LearnHooks {
   std::function<Status(const nlohmann::json&)> record;
   /// Share of the work done so far, in [0, 1], and what is being done.
   std::function<void(double fraction, std::string_view text)> progress;
-  /// True when the records of this kind ("train": text; "probe") for this
+  /// True when the records of this task ("text", or a probe's name) for this
   /// spec and seed exist already and need not be made again.
-  std::function<bool(std::string_view kind, std::string_view spec,
+  std::function<bool(std::string_view task, std::string_view spec,
                      uint64_t seed)>
       have;
   /// Records that exist already; claims are judged on them too.

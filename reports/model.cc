@@ -52,7 +52,7 @@ class Builder {
       TakeCurve(record, "protocol", "bits_per_byte", model_.texts,
                 model_.protocols);
     }
-    if (kind == "probe") {
+    if (kind == "probe" && !record.Has("bucket")) {
       TakeCurve(record, "probe", "accuracy", model_.probes, model_.probe_names);
     }
     if (kind == "train") TakeTraining(record);

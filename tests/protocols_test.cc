@@ -1,5 +1,5 @@
-// How trained models are read: the probe's sequences, the protocols' segments,
-// intervals, anchors, and what claims make of it all.
+// How trained models are read: the protocols' segments, intervals, anchors, and
+// what claims make of it all.
 #include "bench/learn/protocols.h"
 
 #include <doctest/doctest.h>
@@ -15,120 +15,11 @@
 #include "bench/extrapolation.h"
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
-#include "bench/learn/induction.h"
 #include "bench/learn/statistics.h"
+#include "bench/learn/train.h"
 
 namespace saccade::bench {
 namespace {
-
-struct Probe {
-  std::vector<int32_t> tokens, targets, far;
-  explicit Probe(int64_t len) : tokens(len), targets(len), far(len) {}
-};
-
-TEST_CASE("a probe's answers stand in its sequence, and nowhere else") {
-  Random random(1, "probe");
-  for (const int64_t len : {32, 64, 300}) {
-    for (int n = 0; n < 100; ++n) {
-      Probe s(len);
-      InductionSequence(random, s.tokens, s.targets, s.far);
-      CAPTURE(len);
-      CHECK(s.tokens[0] == kInductionSymbols - 1);
-      CHECK(std::count(s.tokens.begin(), s.tokens.end(),
-                       kInductionSymbols - 1) == 1);
-      int64_t asked = 0;
-      std::map<int32_t, int64_t> names;
-      for (int64_t i = 0; i < len; ++i) {
-        if (i > 0 && s.tokens[i] >= kFillers) ++names[s.tokens[i]];
-        CHECK((s.targets[i] >= 0) == (s.far[i] > 0));
-        if (s.targets[i] < 0) continue;
-        ++asked;
-        // The token read stood `far` places back too, and what followed it
-        // there is the answer: a place that lies behind the reader.
-        const int64_t then = i - s.far[i];
-        REQUIRE(then >= 0);
-        CHECK(s.tokens[then] == s.tokens[i]);
-        CHECK(s.tokens[then + 1] == s.targets[i]);
-        CHECK(then + 1 < i);
-        CHECK(s.targets[i] >= kFillers);
-        if (i + 1 < len) CHECK(s.tokens[i + 1] == s.targets[i]);
-      }
-      CHECK(asked == kBlocks * (kBlockTokens - 1));
-      // The last name may be a target only.
-      CHECK(names.size() == kBlocks * kBlockTokens);
-      for (const auto& [name, count] : names) CHECK(count <= 2);
-    }
-  }
-}
-
-TEST_CASE("what a probe asks cannot be known by other means") {
-  // Over many sequences: a name follows another of its block as often as any
-  // other would, at distances and places that vary.
-  constexpr int kSequences = 4000;
-  constexpr int64_t kLen = 64;
-  Random random(2, "probe");
-  std::map<int32_t, int> answers;
-  std::set<int32_t> distances;
-  std::map<int64_t, int> places;
-  int usual = 0;
-  for (int n = 0; n < kSequences; ++n) {
-    Probe s(kLen);
-    InductionSequence(random, s.tokens, s.targets, s.far);
-    for (int64_t i = 0; i < kLen; ++i) {
-      if (s.targets[i] < 0) continue;
-      ++answers[s.targets[i]];
-      ++places[i];
-      distances.insert(s.far[i]);
-      usual += s.targets[i] == s.tokens[i] + 1;
-    }
-  }
-  constexpr int kAsked = kSequences * kBlocks * (kBlockTokens - 1);
-  CHECK(answers.size() == kInductionSymbols - 1 - kFillers);
-  // 1000 each; names come in groups of 3, hence sqrt(3) times the usual error.
-  for (const auto& [name, count] : answers) {
-    CHECK(std::abs(count - 1000) < 5 * std::sqrt(3 * 1000));
-  }
-  // A fixed map from name to name would be right one time in 47.
-  CHECK(std::abs(usual - kAsked / 48.0) < 5 * std::sqrt(kAsked / 47.0));
-  CHECK(distances.size() > 50);
-  CHECK(*distances.begin() == kBlockTokens);
-  for (const auto& [place, count] : places) CHECK(count < kAsked / 16);
-}
-
-TEST_CASE("probes repeat by seed and step") {
-  const Batches batches = InductionBatches(64, 1);
-  std::vector<std::vector<int32_t>> seen;
-  for (const auto& [seed, step] : {std::pair(1, 0), {1, 0}, {1, 1}, {2, 0}}) {
-    std::vector<int32_t> tokens(128), targets(128);
-    InductionBatches(64, seed)(step, tokens, targets);
-    CHECK(std::count_if(targets.begin(), targets.end(),
-                        [](int32_t t) { return t >= 0; }) == 24);
-    CHECK(
-        !std::equal(tokens.begin(), tokens.begin() + 64, tokens.begin() + 64));
-    seen.push_back(tokens);
-  }
-  CHECK(seen[0] == seen[1]);
-  CHECK(seen[0] != seen[2]);
-  CHECK(seen[0] != seen[3]);
-}
-
-TEST_CASE("the share of pairs in reach grows from none to all") {
-  const InductionOptions options = {.len = 128, .sequences = 200};
-  CHECK(InductionShare(options, kBlockTokens - 1) == 0);
-  CHECK(InductionShare(options, 128) == 1);
-  double last = 0;
-  for (const int64_t reach : {8, 16, 32, 64, 96}) {
-    const double share = InductionShare(options, reach);
-    CHECK(share > last);
-    CHECK(share < 1);
-    last = share;
-  }
-  // Fewer sequences at great lengths, never fewer than 16.
-  CHECK(SequencesAt(64, 64, 128) == 128);
-  CHECK(SequencesAt(512, 64, 128) == 64);
-  CHECK(SequencesAt(65536, 64, 128) == 16);
-  CHECK(SequencesAt(65536, 64, 8) == 8);
-}
 
 Model MakeModel(const std::string& spec, int64_t symbols, int64_t train_len) {
   Result<Model> model = Model::Make({.spec = spec,
@@ -140,28 +31,6 @@ Model MakeModel(const std::string& spec, int64_t symbols, int64_t train_len) {
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   model->parameters().Start(1);
   return std::move(*model);
-}
-
-TEST_CASE("a probe reading counts every answer once") {
-  const Model model = MakeModel("softmax.flash", kInductionSymbols, 64);
-  int64_t tokens = 0;
-  const auto reading = ReadInduction(model, {.len = 96, .sequences = 50},
-                                     Serial(), [&](int64_t n) {
-                                       tokens += n;
-                                       return true;
-                                     });
-  REQUIRE(reading.ok());
-  CHECK(tokens == 96 * 50);
-  CHECK(reading->all.asked == 50 * 12);
-  int64_t asked = 0, right = 0;
-  for (const auto& bucket : reading->buckets) {
-    asked += bucket.asked, right += bucket.right;
-  }
-  CHECK(asked == reading->all.asked);
-  CHECK(right == reading->all.right);
-  // Not trained: chance is 1 in 48 at best.
-  CHECK(right < 50);
-  CHECK(!ReadInduction(model, {.len = 31}, Serial(), {}).ok());
 }
 
 std::string Noise(int64_t bytes, uint64_t seed) {
@@ -376,14 +245,17 @@ TEST_CASE("settings of training are read, and refused by name") {
   using nlohmann::json;
   const auto read = LearnOptionsFrom(json::parse(
       R"({"learn": ["a"], "learn_settings": {"steps": 7, "rate": 0.001,
-          "multiples": [1, 3], "seeds": [4, 5], "probe_heads": 2}})"));
+          "multiples": [1, 3], "seeds": [4, 5], "probe_effort": 2},
+          "probes": ["mqar"]})"));
   REQUIRE(read.ok());
   CHECK(read->specs == std::vector<std::string>{"a"});
   CHECK(read->steps == 7);
   CHECK(read->rate == 0.001);
   CHECK(read->multiples == std::vector<int64_t>{1, 3});
   CHECK(read->seeds == std::vector<uint64_t>{4, 5});
-  CHECK(read->probe_heads == 2);
+  CHECK(read->probe_effort == 2);
+  REQUIRE(read->probes.size() == 1);
+  CHECK(read->probes[0]->name == "mqar");
   CHECK(read->width == LearnOptions().width);
   for (const char* bad :
        {R"([])", R"({"learn": "a"})", R"({"learn": [1]})",
@@ -392,8 +264,8 @@ TEST_CASE("settings of training are read, and refused by name") {
         R"({"learn_settings": {"steps": 1.5}})",
         R"({"learn_settings": {"rate": "fast"}})",
         R"({"learn_settings": {"multiples": []}})",
-        R"({"learn_settings": {"multiples": [2000]}})",
-        R"({"claims": {"reach": {"a": -1}}})"}) {
+        R"({"learn_settings": {"multiples": [2000]}})", R"({"probes": "mqar"})",
+        R"({"probes": []})", R"({"claims": {"rope": 1}})"}) {
     CAPTURE(bad);
     const auto refused = LearnOptionsFrom(json::parse(bad));
     CHECK(refused.status().code() == Code::kInvalid);

@@ -27,6 +27,20 @@ Status ReadSpecs(const json& profile, const char* key,
   return Invalid(fmt::format("\"{}\" must be a list of spec strings", key));
 }
 
+Status ReadProbes(const json& profile, std::vector<const Probe*>* probes) {
+  std::vector<std::string> names;
+  if (!profile.contains("probes")) return {};
+  if (!ReadSpecs(profile, "probes", &names).ok()) {
+    return Invalid("\"probes\" must be a list of probes' names");
+  }
+  Result<std::vector<const Probe*>> found = FindProbes(names);
+  if (!found.ok()) {
+    return {found.status().code(), "\"probes\": " + found.status().message()};
+  }
+  *probes = std::move(*found);
+  return {};
+}
+
 // A setting: its name, where it goes, and the range it must lie in.
 struct Setting {
   const char* name;
@@ -67,13 +81,9 @@ Status ReadSettings(const json& settings, LearnOptions* o) {
       {"rate", nullptr, &o->rate, 0, 1},
       {"test_bytes", &o->test_bytes, nullptr, 1, kMany},
       {"targets", &o->targets, nullptr, 1, 1 << 20},
-      {"probe_heads", &o->probe_heads, nullptr, 1, 256},
-      {"probe_len", &o->probe_len, nullptr, 32, 1 << 20},
-      {"probe_max_len", &o->probe_max_len, nullptr, 32, 1 << 20},
-      {"probe_steps", &o->probe_steps, nullptr, 1, kMany},
-      {"probe_tokens_per_step", &o->probe_tokens_per_step, nullptr, 32,
-       1 << 24},
-      {"probe_rate", nullptr, &o->probe_rate, 0, 1},
+      {"probe_max_len", &o->probe_max_len, nullptr, 1, 1 << 20},
+      {"probe_effort", nullptr, &o->probe_effort, 1e-3, 1e3},
+      {"probe_tokens_per_step", &o->probe_tokens_per_step, nullptr, 1, 1 << 24},
       {"probe_sequences", &o->probe_sequences, nullptr, 1, 1 << 20},
   };
   for (const auto& [key, value] : settings.items()) {
@@ -107,20 +117,9 @@ Status ReadSettings(const json& settings, LearnOptions* o) {
 
 Status ReadClaims(const json& claims, LearnOptions* o) {
   if (!claims.is_object()) return Invalid("\"claims\" must be an object");
-  for (const auto& [role, value] : claims.items()) {
-    if (role != "reach") {
-      if (Status s = ReadSpecs(claims, role.c_str(), &o->roles[role]); !s.ok())
-        return s;
-      continue;
-    }
-    bool ok = value.is_object();
-    if (ok) {
-      for (const auto& [spec, reach] : value.items()) {
-        ok = ok && reach.is_number_integer() && reach >= 0;
-        if (ok) o->reach[spec] = reach.get<int64_t>();
-      }
-    }
-    if (!ok) return Invalid("\"claims\": \"reach\" must give tokens by spec");
+  for (const auto& [role, specs] : claims.items()) {
+    if (Status s = ReadSpecs(claims, role.c_str(), &o->roles[role]); !s.ok())
+      return s;
   }
   return {};
 }
@@ -132,6 +131,7 @@ Result<LearnOptions> LearnOptionsFrom(const json& profile) {
   LearnOptions o;
   Status status = ReadSpecs(profile, "learn", &o.specs);
   if (status.ok()) status = ReadSpecs(profile, "probe", &o.probe_specs);
+  if (status.ok()) status = ReadProbes(profile, &o.probes);
   if (status.ok() && profile.contains("learn_settings")) {
     status = ReadSettings(profile["learn_settings"], &o);
   }
