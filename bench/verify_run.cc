@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "bench/verify_judge.h"
+#include "simd/target.h"
 
 namespace saccade::bench {
 
@@ -210,15 +211,24 @@ std::string GradientName(const Variant& v, int number) {
 // more rounding of each.
 bool TurnsCopies(const Problem& p) { return p.position.name == "rope"; }
 
-void CompareOutputs(const Reference& ref, const Written& w, Judge& judge) {
+// The CPU's product of bf16 wants weights in that type, too: one rounding of
+// each.
+bool RoundsWeights(const Variant& variant, const Problem& p) {
+  return p.dtype == DType::kBF16 && variant.traits.rounds_weights &&
+         MultipliesBF16();
+}
+
+void CompareOutputs(const CheckCase& c, const Reference& ref, const Written& w,
+                    Judge& judge) {
   const Problem& p = ref.problem;
   const double unit = p.dtype == DType::kBF16 ? 0x1p-8 : 0;
   const double copies = TurnsCopies(p) ? 2 * unit : 0;
+  const double weights = RoundsWeights(*c.variant, p) ? unit : 0;
   const ExtraShape shape{p.q_heads, p.q_len, p.v_dim};
   for (size_t n = 0; n < ref.out.size(); ++n)
     judge.Check([&] { return Place("out", shape, static_cast<int64_t>(n)); },
                 w.out[n], ref.out[n], ref.size[n],
-                unit * std::abs(ref.out[n]) + copies * ref.size[n]);
+                unit * std::abs(ref.out[n]) + (copies + weights) * ref.size[n]);
   const ExtraShape rows{p.q_heads, p.q_len, 1};
   for (size_t n = 0; n < ref.lse.size(); ++n)
     judge.Check([&] { return Place("lse", rows, static_cast<int64_t>(n)); },
@@ -310,7 +320,7 @@ CheckResult RunCase(const CheckCase& c, const Reference& ref) {
     judge.Fail(w.trouble);
     return judge.result();
   }
-  CompareOutputs(ref, w, judge);
+  CompareOutputs(c, ref, w, judge);
   if (c.pass == Pass::kBackward) CompareGradients(c, ref, w, judge);
   if (c.fill == Fill::kHidden)
     CompareHidden(

@@ -254,10 +254,11 @@ inline double Unit(DType dtype) {
 
 // Worst error of rows first .. first + n - 1 of `out`, in units of the budget,
 // when query row t stands at `position` + t and sees keys up to its own.
+// `rounded`: weights may have been rounded to bf16.
 inline double Worst(const TileSpec& s, const Case& c, const Tensor& q,
                     const Tensor& k, const Tensor& v, const Tensor* gate,
                     const Tensor& out, int64_t position, int64_t n,
-                    int64_t keys, const float* lse) {
+                    int64_t keys, const float* lse, bool rounded = false) {
   double worst = 0;
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t h = 0; h < s.q_heads; ++h) {
@@ -272,6 +273,7 @@ inline double Worst(const TileSpec& s, const Case& c, const Tensor& q,
               (s.dtype == DType::kBF16
                    ? Unit(DType::kBF16) * std::abs(g * want.out[at])
                    : 0) +
+              (rounded ? Unit(DType::kBF16) * std::abs(g) * want.size[at] : 0) +
               1e-37;
           // Not (error <= budget): a NaN is an error too.
           worst = error <= budget * worst ? worst : error / budget;

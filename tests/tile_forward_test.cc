@@ -238,6 +238,9 @@ Worst Compare(const Setting& s, const Data& x) {
   // All sums are made in f32 and rounded to bf16 once, at half a unit of its
   // last place. In units of u, of which `kKappa` are allowed.
   const double once = s.spec.dtype == DType::kF32 ? 0 : 0x1p-8 / u / kKappa;
+  // Where the CPU multiplies bf16, weights are rounded as well.
+  const double weights =
+      s.spec.dtype == DType::kBF16 && MultipliesBF16() ? once : 0;
   for (int64_t b = 0; b < s.spec.batch; ++b)
     for (int64_t h = 0; h < s.spec.q_heads; ++h)
       for (int64_t t = 0; t < s.q_len; ++t) {
@@ -255,7 +258,7 @@ Worst Compare(const Setting& s, const Data& x) {
             const double value =
                 x.v.At(b, h / (s.spec.q_heads / s.spec.kv_heads), p.row, c);
             want += p.weight * value;
-            size += p.size * std::abs(value);
+            size += (p.size + weights * p.weight) * std::abs(value);
           }
           const double gate = s.spec.gated ? x.gate.At(b, h, t, c) : 1.0;
           worst.Note(&worst.out, x.out.At(b, h, t, c), gate * want,

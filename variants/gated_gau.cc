@@ -75,7 +75,7 @@ const Variant& gated_gau() {
       .source =
           "Hua et al. 2022, arXiv:2202.10447, section 3; "
           "Su 2022, kexue.fm/archives/8934",
-      .traits = {.window = true},
+      .traits = {.window = true, .rounds_weights = true},
       .knobs = {{"n", "the length sums are divided by, in tokens", 512, 1, 1e9},
                 {"norm", "divide by n, n squared, or the visible keys", 0, 0, 0,
                  false, "n|n2|rows"}},

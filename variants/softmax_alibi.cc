@@ -46,7 +46,7 @@ const Variant& softmax_alibi() {
       .name = "softmax.alibi",
       .title = "softmax attention with a penalty linear in distance",
       .source = "Press et al. 2021, arXiv:2108.12409, equation 1",
-      .traits = {.window = true, .lse = true},
+      .traits = {.window = true, .lse = true, .rounds_weights = true},
       .cost = AlibiCost,
       .plan = MakeAlibi,
       .oracle = AlibiOracle,

@@ -51,7 +51,10 @@ const Variant& softmax_window() {
       .source =
           "Beltagy et al. 2020, arXiv:2004.05150, section 3.1; sinks: "
           "Xiao et al. 2023, arXiv:2309.17453, section 3.2",
-      .traits = {.window = true, .bias = true, .lse = true},
+      .traits = {.window = true,
+                 .bias = true,
+                 .lse = true,
+                 .rounds_weights = true},
       .knobs = {{"size", "keys a query sees, itself included", 256, 1, 1e9},
                 {"sinks", "first keys that stay visible", 0, 0, 1e6}},
       .cost = WindowCost,

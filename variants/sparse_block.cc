@@ -181,7 +181,10 @@ const Variant& sparse_block() {
       .source =
           "Zaheer et al. 2020, arXiv:2007.14062, section 2; Beltagy et "
           "al. 2020, arXiv:2004.05150, section 3.1",
-      .traits = {.window = true, .bias = true, .lse = true},
+      .traits = {.window = true,
+                 .bias = true,
+                 .lse = true,
+                 .rounds_weights = true},
       .knobs = {{"block", "tokens of a block", 64, 1, 1e6},
                 {"pattern", "where the lists come from", 0, 0, 0, false,
                  "bigbird|longformer|file"},

@@ -16,7 +16,9 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/tile_floats-inl.h"
 #include "engine/tile_forward.h"
+#include "engine/tile_policies-inl.h"
 #include "engine/tile_products-inl.h"
 #include "simd/bf16-inl.h"
 #include "simd/transpose-inl.h"
@@ -27,15 +29,6 @@ namespace HWY_NAMESPACE {
 namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
-// A Policy says what becomes of a score, and how weights are normalised:
-//   kRunning  weights are 2^(score - running maximum), divided by their sum;
-//             otherwise Score returns the weight itself
-//   kHidden   the score of a pair that is not visible: its weight is 0
-//   Policy(work), Factor()  what queries are multiplied by beforehand
-//   Score(s, ahead)         ahead: i - j of lane 0, in class coordinates
-//   Norm(query)             without kRunning: what out is multiplied by
 
 // Where the rows of out stand in f32, `stride` from one query to the next.
 struct Sums {
@@ -43,8 +36,9 @@ struct Sums {
   int64_t stride;
 };
 
-// The tile at hand.
-template <class Policy>
+// The tile at hand, of a Policy (tile_policies-inl.h) and an Arithmetic
+// (tile_floats-inl.h).
+template <class Policy, class Arithmetic = Floats>
 class Tile {
  public:
   Tile(const TileWork& work, const TileScratch& scratch)
@@ -53,9 +47,9 @@ class Tile {
         call_(*work.call),
         s_(scratch),
         policy_(work),
+        arithmetic_(work, scratch),
         queries_(static_cast<int>(work.queries.size())),
         vecs_((queries_ + kLanes - 1) / kLanes),
-        kv_head_(work.head / (spec_.q_heads / spec_.kv_heads)),
         bf16_(spec_.dtype == DType::kBF16) {}
 
   void Run();
@@ -63,12 +57,9 @@ class Tile {
   void operator()(const Batch& batch);
 
  private:
-  void LoadQueries();
   void LoadState();
   Sums SumsOf() const;
   void ForEachKey();
-  Rows Pack(const ConstView& from, const Batch& batch, float* to);
-  Rows RowsOf(const ConstView& from, const Strip& strip, const float* packed);
   Sight SightOf(const Batch& batch, const Strip& strip) const {
     return {batch.seen_begin + strip.start, batch.seen_end + strip.start,
             strip.first_vec};
@@ -90,8 +81,8 @@ class Tile {
   const TileCall& call_;
   const TileScratch& s_;
   const Policy policy_;
+  const Arithmetic arithmetic_;
   const int queries_, vecs_;
-  const int64_t kv_head_;
   const bool bf16_;
   // The weights of what is hidden are 0, which hides all values but NaN and
   // infinity. To look whether these came through, and then to mask products as
@@ -99,47 +90,16 @@ class Tile {
   bool masks_ = false, careful_ = false;
 };
 
-// Rows `step` apart of a tensor, as floats in `to`, [rows][dim].
-template <class T>
-HWY_INLINE void GatherRows(const T* from, int64_t step, int64_t rows,
-                           int64_t dim, float* to) {
-  for (int64_t r = 0; r < rows; ++r)
-    ConvertRow(from + r * step, static_cast<size_t>(dim), to + r * dim);
-}
-
-// columns = factor * rows, transposed.
-HWY_INLINE void LoadColumns(Rows rows, int queries, int64_t dim, float factor,
-                            float* columns) {
-  for (int g = 0; g < queries; g += kLanes)
-    RowsToColumns(d, rows.at + g * rows.stride, rows.stride, queries - 1 - g,
-                  dim, factor, columns + g, kTile);
-}
-
-template <class Policy>
-void Tile<Policy>::LoadQueries() {
-  const ConstView& q = call_.q;
-  const int64_t step = w_.part->step * q.row_stride;
-  Rows rows;
-  if (bf16_) {
-    GatherRows(q.Row<BF16>(w_.batch, w_.head, w_.q_row), step, queries_, q.dim,
-               s_.scores);
-    rows = {s_.scores, q.dim};
-  } else {
-    rows = {q.Row<float>(w_.batch, w_.head, w_.q_row), step};
-  }
-  LoadColumns(rows, queries_, q.dim, policy_.Factor(), s_.queries);
-}
-
-template <class Policy>
-Sums Tile<Policy>::SumsOf() const {
+template <class Policy, class Arithmetic>
+Sums Tile<Policy, Arithmetic>::SumsOf() const {
   if (w_.carry.out != nullptr)
     return {w_.carry.out, w_.part->step * spec_.v_dim};
   return {call_.out.Row<float>(w_.batch, w_.head, w_.q_row),
           w_.part->step * call_.out.row_stride};
 }
 
-template <class Policy>
-void Tile<Policy>::LoadState() {
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::LoadState() {
   if (w_.first) {
     std::fill_n(s_.out, spec_.v_dim * kTile, 0.0f);
   } else {
@@ -156,9 +116,9 @@ void Tile<Policy>::LoadState() {
   }
 }
 
-template <class Policy>
-void Tile<Policy>::Run() {
-  LoadQueries();
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::Run() {
+  arithmetic_.LoadQueries(policy_.Factor());
   LoadState();
   ForEachKey();
   if (masks_ && !Finite()) {
@@ -169,8 +129,8 @@ void Tile<Policy>::Run() {
   Finish();
 }
 
-template <class Policy>
-void Tile<Policy>::ForEachKey() {
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::ForEachKey() {
   const int64_t step = w_.part->step;
   // Keys of this class, and the first of them behind the gap of a cache.
   const auto up = [&](int64_t position) {
@@ -192,59 +152,51 @@ void Tile<Policy>::ForEachKey() {
   cutter.Flush();
 }
 
-// Where the rows of a strip's keys stand, once packed if need be.
-template <class Policy>
-Rows Tile<Policy>::RowsOf(const ConstView& from, const Strip& strip,
-                          const float* packed) {
-  if (bf16_) return {packed + strip.start * from.dim, from.dim};
-  return {from.Row<float>(w_.batch, kv_head_, strip.row),
-          w_.part->step * from.row_stride};
-}
-
-template <class Policy>
+template <class Policy, class Arithmetic>
 template <int kVecs>
-void Tile<Policy>::Scores(const Batch& batch, const Strip& strip) {
+void Tile<Policy, Arithmetic>::Scores(const Batch& batch, const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Scores<kVecs - 1>(batch, strip);
   const int at = strip.first_vec * kLanes;
   masks_ |= strip.masked;
-  const auto kernel = strip.masked ? ScoreStrip<Policy, kVecs, true>
-                                   : ScoreStrip<Policy, kVecs, false>;
-  kernel(policy_, RowsOf(call_.k, strip, s_.keys), spec_.qk_dim,
-         s_.queries + at, s_.scores + strip.start * kTile + at, s_.max + at,
-         strip.keys, SightOf(batch, strip), w_.queries.begin + at - strip.key,
-         *w_.fetches);
+  using Keys = typename Arithmetic::Keys;
+  const auto kernel = strip.masked ? ScoreStrip<Policy, kVecs, true, Keys>
+                                   : ScoreStrip<Policy, kVecs, false, Keys>;
+  kernel(policy_, arithmetic_.KeysOf(strip), spec_.qk_dim, s_.queries + at,
+         s_.scores + strip.start * kTile + at, s_.max + at, strip.keys,
+         SightOf(batch, strip), w_.queries.begin + at - strip.key, *w_.fetches);
 }
 
-template <class Policy>
+template <class Policy, class Arithmetic>
 template <int kVecs>
-void Tile<Policy>::Weights(const Strip& strip) {
+void Tile<Policy, Arithmetic>::Weights(const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Weights<kVecs - 1>(strip);
   const int at = strip.first_vec * kLanes;
-  Weigh<kVecs>(s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
-               strip.keys);
+  Arithmetic::template Weigh<Policy::kRunning, kVecs>(
+      s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
+      strip.keys);
 }
 
-template <class Policy>
+template <class Policy, class Arithmetic>
 template <int kVecs>
-void Tile<Policy>::Values(const Batch& batch, const Strip& strip,
-                          const float* rescale) {
+void Tile<Policy, Arithmetic>::Values(const Batch& batch, const Strip& strip,
+                                      const float* rescale) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Values<kVecs - 1>(batch, strip, rescale);
   const int at = strip.first_vec * kLanes;
-  const Rows values = RowsOf(call_.v, strip, s_.values);
-  const bool plain = !strip.masked || !careful_;
-  const auto kernel =
-      plain ? ValueStrip<kVecs, false> : ValueStrip<kVecs, true>;
-  kernel(values, spec_.v_dim, s_.scores + strip.start * kTile + at,
-         rescale ? rescale + at : nullptr, s_.out + at, strip.keys,
-         SightOf(batch, strip));
+  using Values = typename Arithmetic::Values;
+  const auto kernel = strip.masked && careful_
+                          ? ValueStrip<kVecs, true, Values>
+                          : ValueStrip<kVecs, false, Values>;
+  kernel(arithmetic_.ValuesOf(strip), spec_.v_dim,
+         s_.scores + strip.start * kTile + at, rescale ? rescale + at : nullptr,
+         s_.out + at, Arithmetic::Steps(strip.keys), SightOf(batch, strip));
 }
 
 // out *= factor
-template <class Policy>
-void Tile<Policy>::Rescale() {
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::Rescale() {
   for (int64_t c = 0; c < spec_.v_dim; ++c)
     for (int j = 0; j < kTile; j += kLanes) {
       float* const o = s_.out + c * kTile + j;
@@ -252,18 +204,10 @@ void Tile<Policy>::Rescale() {
     }
 }
 
-template <class Policy>
-void Tile<Policy>::operator()(const Batch& batch) {
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
   const Strip* const end = batch.strip + batch.strips;
-  for (const Strip* s = batch.strip; bf16_ && s < end; ++s) {
-    const auto pack = [&](const ConstView& from, float* to) {
-      GatherRows(from.Row<BF16>(w_.batch, kv_head_, s->row),
-                 w_.part->step * from.row_stride, s->keys, from.dim,
-                 to + s->start * from.dim);
-    };
-    pack(call_.k, s_.keys);
-    pack(call_.v, s_.values);
-  }
+  for (const Strip* s = batch.strip; s < end; ++s) arithmetic_.Pack(*s);
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);
@@ -276,20 +220,20 @@ void Tile<Policy>::operator()(const Batch& batch) {
       hn::Store(factor, d, s_.factor + j);
       hn::Store(hn::Mul(factor, hn::Load(d, s_.sum + j)), d, s_.sum + j);
     }
-    for (const Strip* s = batch.strip; s < end; ++s) {
-      Weights<kShape.vecs>(*s);
-      if (!s->masked && carrier == nullptr) carrier = s;
-    }
-    if (carrier == nullptr) Rescale();
   }
+  for (const Strip* s = batch.strip; s < end; ++s) {
+    Weights<kShape.vecs>(*s);
+    if (Policy::kRunning && !s->masked && carrier == nullptr) carrier = s;
+  }
+  if (Policy::kRunning && carrier == nullptr) Rescale();
   if (carrier != nullptr) Values<kShape.vecs>(batch, *carrier, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     if (s != carrier) Values<kShape.vecs>(batch, *s, nullptr);
 }
 
 // Whether no sum is NaN or infinite.
-template <class Policy>
-bool Tile<Policy>::Finite() const {
+template <class Policy, class Arithmetic>
+bool Tile<Policy, Arithmetic>::Finite() const {
   V zeros = hn::Zero(d);  // or NaN
   for (int64_t i = 0; i < spec_.v_dim * kTile; i += kLanes)
     zeros = hn::MulAdd(hn::Zero(d), hn::Load(d, s_.out + i), zeros);
@@ -298,8 +242,8 @@ bool Tile<Policy>::Finite() const {
 
 // What each query's sums are to be multiplied by; keeps or writes what belongs
 // to the sums.
-template <class Policy>
-void Tile<Policy>::Finish() {
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::Finish() {
   const int64_t step = w_.part->step;
   std::fill_n(s_.factor, kTile, 1.0f);
   if (!w_.last) {
@@ -339,8 +283,8 @@ HWY_INLINE void StoreRow(const float* row, int64_t dim, const T* gate,
     StoreAs(d1, hn::Mul(hn::LoadU(d1, row + c), LoadAs(d1, gate + c)), out + c);
 }
 
-template <class Policy>
-void Tile<Policy>::StoreRows() {
+template <class Policy, class Arithmetic>
+void Tile<Policy, Arithmetic>::StoreRows() {
   const int64_t step = w_.part->step, dim = spec_.v_dim;
   const bool direct = !w_.last || (!bf16_ && !spec_.gated);
   // The scores are done with: their place holds the rows.

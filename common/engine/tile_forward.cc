@@ -3,6 +3,7 @@
 #include "engine/tile_forward.h"
 
 #include "engine/tile.h"
+#include "simd/target.h"
 
 namespace saccade {
 namespace {
@@ -65,10 +66,13 @@ struct Kernels {
 };
 
 Kernels KernelsOf(const TileSpec& spec) {
+  const bool pairs = spec.dtype == DType::kBF16 && MultipliesBF16();
   if (spec.normaliser != Normaliser::kSoftmax)
-    return {ReluTile, ReluTileShape()};
-  return {spec.slopes.empty() ? SoftmaxTile : BiasedSoftmaxTile,
-          SoftmaxTileShape()};
+    return {pairs ? ReluPairTile : ReluTile, ReluTileShape()};
+  const TileShape shape = SoftmaxTileShape();
+  if (spec.slopes.empty())
+    return {pairs ? SoftmaxPairTile : SoftmaxTile, shape};
+  return {pairs ? BiasedSoftmaxPairTile : BiasedSoftmaxTile, shape};
 }
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -69,6 +69,11 @@ void SoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void BiasedSoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void ReluTile(const TileWork& work, const TileScratch& scratch);
 
+/// The same for bf16, where MultipliesBF16() (simd/target.h).
+void SoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
+void BiasedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
+void ReluPairTile(const TileWork& work, const TileScratch& scratch);
+
 }  // namespace saccade
 
 #endif  // SACCADE_COMMON_ENGINE_TILE_FORWARD_H_

@@ -13,38 +13,6 @@ namespace saccade {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Scores are in base 2: queries carry log2 e.
-class Softmax {
- public:
-  static constexpr bool kRunning = true;
-  static constexpr float kHidden = -kInf;
-
-  explicit Softmax(const TileWork& work)
-      : factor_(static_cast<float>(static_cast<double>(work.spec->scale) *
-                                   1.4426950408889634)) {}
-  float Factor() const { return factor_; }
-  HWY_INLINE V Score(V s, int64_t) const { return s; }
-
- private:
-  float factor_;
-};
-
-// s - slope |i - j|.
-class BiasedSoftmax : public Softmax {
- public:
-  explicit BiasedSoftmax(const TileWork& work)
-      : Softmax(work),
-        slope_(work.spec->slopes[work.head] * kLog2E *
-               static_cast<float>(work.part->step)) {}
-  HWY_INLINE V Score(V s, int64_t ahead) const {
-    const V distance = hn::Abs(hn::Iota(d, static_cast<float>(ahead)));
-    return hn::NegMulAdd(hn::Set(d, slope_), distance, s);
-  }
-
- private:
-  float slope_;
-};
-
 TileShape Shape() { return kShape; }
 void PlainTile(const TileWork& work, const TileScratch& scratch) {
   Tile<Softmax>(work, scratch).Run();

@@ -52,12 +52,6 @@ constexpr int RowsFor(int vecs) {
   return vecs == 1 || (vecs == 2 && HWY_TARGET <= HWY_AVX3) ? 8 : 4;
 }
 
-// Keys or values: rows in memory.
-struct Rows {
-  const float* at;
-  int64_t stride;
-};
-
 // Which lanes of vectors first_vec, first_vec + 1, ... see a key.
 struct Sight {
   const float *begin, *end;  // by key
@@ -79,25 +73,56 @@ HWY_INLINE V MulAddWhere(M seen, V x, V b, V a) {
 #endif
 }
 
+// Keys or values: rows of floats in memory. What multiplies in other ways has
+// the same members.
+struct Rows {
+  const float* at;
+  int64_t stride;
+
+  Rows From(int64_t row) const { return {at + row * stride, stride}; }
+  Rows Columns(int64_t c) const { return {at + c, stride}; }
+
+  // a[i][j] += row i . queries of vector j.
+  template <int kRows, int kVecs>
+  HWY_INLINE void Dot(int64_t dim, const float* queries,
+                      V (&a)[kRows][kVecs]) const {
+    HWY_UNROLL(1)
+    for (int64_t c = 0; c < dim; ++c) {
+      V b[kVecs];
+      for (int j = 0; j < kVecs; ++j)
+        b[j] = hn::Load(d, queries + c * kTile + j * kLanes);
+      for (int i = 0; i < kRows; ++i) {
+        const V x = hn::Set(d, at[i * stride + c]);
+        for (int j = 0; j < kVecs; ++j) a[i][j] = hn::MulAdd(x, b[j], a[i][j]);
+      }
+    }
+  }
+
+  // Of values, a product's step: a + x b, everywhere or where `seen`.
+  static constexpr int kKeysPerStep = 1;
+  using Mask = M;
+  HWY_INLINE V Broadcast(int step, int column) const {
+    return hn::Set(d, at[step * stride + column]);
+  }
+  static HWY_INLINE Mask Seen(Sight sight, int step, int vec) {
+    return sight.Of(step, vec);
+  }
+  static HWY_INLINE V Add(V x, V b, V a) { return hn::MulAdd(x, b, a); }
+  static HWY_INLINE V AddWhere(Mask seen, V x, V b, V a) {
+    return MulAddWhere(seen, x, b, a);
+  }
+};
+
 // Scores of keys r .. r + kRows - 1 of a strip, transformed, to `scores`, and
 // the maximum of all so far to `max`. `ahead` is i - j of lane 0 and key r.
-template <class Policy, int kRows, int kVecs, bool kMasked>
-HWY_INLINE void ScoreRows(const Policy& policy, Rows keys, int64_t dim,
+template <class Policy, int kRows, int kVecs, bool kMasked, class Keys>
+HWY_INLINE void ScoreRows(const Policy& policy, Keys keys, int64_t dim,
                           const float* queries, float* scores, float* max,
                           int r, Sight sight, int64_t ahead) {
   V a[kRows][kVecs];
   for (int i = 0; i < kRows; ++i)
     for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
-  HWY_UNROLL(1)
-  for (int64_t c = 0; c < dim; ++c) {
-    V b[kVecs];
-    for (int j = 0; j < kVecs; ++j)
-      b[j] = hn::Load(d, queries + c * kTile + j * kLanes);
-    for (int i = 0; i < kRows; ++i) {
-      const V x = hn::Set(d, keys.at[i * keys.stride + c]);
-      for (int j = 0; j < kVecs; ++j) a[i][j] = hn::MulAdd(x, b[j], a[i][j]);
-    }
-  }
+  keys.Dot(dim, queries, a);
   for (int j = 0; j < kVecs; ++j) {
     V top = hn::Load(d, max + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
@@ -112,15 +137,15 @@ HWY_INLINE void ScoreRows(const Policy& policy, Rows keys, int64_t dim,
 }
 
 // The same for keys r .. n - 1, in ever smaller register tiles.
-template <class Policy, int kRows, int kVecs, bool kMasked>
-HWY_INLINE void ScoreAll(const Policy& policy, Rows keys, int64_t dim,
+template <class Policy, int kRows, int kVecs, bool kMasked, class Keys>
+HWY_INLINE void ScoreAll(const Policy& policy, Keys keys, int64_t dim,
                          const float* queries, float* scores, float* max, int r,
                          int n, Sight sight, int64_t ahead, Fetches& fetches) {
   for (; r + kRows <= n; r += kRows) {
     fetches.Next();
-    ScoreRows<Policy, kRows, kVecs, kMasked>(
-        policy, {keys.at + r * keys.stride, keys.stride}, dim, queries,
-        scores + r * kTile, max, r, sight, ahead - r);
+    ScoreRows<Policy, kRows, kVecs, kMasked>(policy, keys.From(r), dim, queries,
+                                             scores + r * kTile, max, r, sight,
+                                             ahead - r);
   }
   if constexpr (kRows > 1)
     if (r < n)
@@ -128,8 +153,8 @@ HWY_INLINE void ScoreAll(const Policy& policy, Rows keys, int64_t dim,
           policy, keys, dim, queries, scores, max, r, n, sight, ahead, fetches);
 }
 
-template <class Policy, int kVecs, bool kMasked>
-HWY_NOINLINE void ScoreStrip(const Policy& policy, Rows keys, int64_t dim,
+template <class Policy, int kVecs, bool kMasked, class Keys>
+HWY_NOINLINE void ScoreStrip(const Policy& policy, Keys keys, int64_t dim,
                              const float* queries, float* scores, float* max,
                              int n, Sight sight, int64_t ahead,
                              Fetches& fetches) {
@@ -140,7 +165,8 @@ HWY_NOINLINE void ScoreStrip(const Policy& policy, Rows keys, int64_t dim,
 // Weights 2^(score - max) of n keys, in place; adds them to `sum`. Sums start
 // anew every kSumKeys: of a plain sum of f32, the error grows with its length.
 template <int kVecs>
-HWY_NOINLINE void Weigh(float* scores, const float* max, float* sum, int n) {
+HWY_NOINLINE void WeighStrip(float* scores, const float* max, float* sum,
+                             int n) {
   constexpr int kSumKeys = 16;
   V top[kVecs], total[kVecs];
   for (int j = 0; j < kVecs; ++j) {
@@ -165,11 +191,11 @@ HWY_NOINLINE void Weigh(float* scores, const float* max, float* sum, int n) {
               sum + j * kLanes);
 }
 
-// out = rescale out + values^T weights for kRows value columns and n keys.
+// out = rescale out + values^T weights for kRows value columns and n steps.
 // `rescale` may be null. The sums start from zero, which costs no more than
 // starting from `out`.
-template <int kRows, int kVecs, bool kMasked>
-HWY_INLINE void ValueRows(Rows values, const float* weights,
+template <int kRows, int kVecs, bool kMasked, class Values>
+HWY_INLINE void ValueRows(Values values, const float* weights,
                           const float* rescale, float* out, int n,
                           Sight sight) {
   V a[kRows][kVecs];
@@ -178,18 +204,18 @@ HWY_INLINE void ValueRows(Rows values, const float* weights,
   HWY_UNROLL(1)
   for (int r = 0; r < n; ++r) {
     V b[kVecs];
-    M seen[kVecs];
+    typename Values::Mask seen[kVecs];
     for (int j = 0; j < kVecs; ++j) {
       b[j] = hn::Load(d, weights + r * kTile + j * kLanes);
-      if constexpr (kMasked) seen[j] = sight.Of(r, j);
+      if constexpr (kMasked) seen[j] = Values::Seen(sight, r, j);
     }
     for (int i = 0; i < kRows; ++i) {
-      const V x = hn::Set(d, values.at[r * values.stride + i]);
+      const V x = values.Broadcast(r, i);
       for (int j = 0; j < kVecs; ++j) {
         if constexpr (kMasked)
-          a[i][j] = MulAddWhere(seen[j], x, b[j], a[i][j]);
+          a[i][j] = Values::AddWhere(seen[j], x, b[j], a[i][j]);
         else
-          a[i][j] = hn::MulAdd(x, b[j], a[i][j]);
+          a[i][j] = Values::Add(x, b[j], a[i][j]);
       }
     }
   }
@@ -204,13 +230,13 @@ HWY_INLINE void ValueRows(Rows values, const float* weights,
 }
 
 // The same for value columns c .. dim - 1, in ever smaller register tiles.
-template <int kRows, int kVecs, bool kMasked>
-HWY_INLINE void ValueAll(Rows values, int64_t dim, const float* weights,
+template <int kRows, int kVecs, bool kMasked, class Values>
+HWY_INLINE void ValueAll(Values values, int64_t dim, const float* weights,
                          const float* rescale, float* out, int64_t c, int n,
                          Sight sight) {
   for (; c + kRows <= dim; c += kRows)
-    ValueRows<kRows, kVecs, kMasked>({values.at + c, values.stride}, weights,
-                                     rescale, out + c * kTile, n, sight);
+    ValueRows<kRows, kVecs, kMasked>(values.Columns(c), weights, rescale,
+                                     out + c * kTile, n, sight);
   if constexpr (kRows > 1)
     if (c < dim)
       ValueAll<kRows / 2, kVecs, kMasked>(values, dim, weights, rescale, out, c,
@@ -218,20 +244,20 @@ HWY_INLINE void ValueAll(Rows values, int64_t dim, const float* weights,
 }
 
 // Of a plain sum of f32 the error grows with its length, from the largest term
-// on: sums start anew every few keys, sooner where a product is rounded before
-// it is added. Weights stay in L1 meanwhile, which pays for it: with 32 keys
+// on: sums start anew every few steps, sooner where a product is rounded before
+// it is added. Weights stay in L1 meanwhile, which pays for it: with 32 steps
 // nothing is lost at width 64 (Zen 5), with 16 two points are.
-template <int kVecs, bool kMasked>
-HWY_NOINLINE void ValueStrip(Rows values, int64_t dim, const float* weights,
+template <int kVecs, bool kMasked, class Values>
+HWY_NOINLINE void ValueStrip(Values values, int64_t dim, const float* weights,
                              const float* rescale, float* out, int n,
                              Sight sight) {
-  constexpr int kSumKeys = HWY_TARGET <= HWY_AVX2 ? 32 : 16;
-  for (int r = 0; r < n; r += kSumKeys) {
+  constexpr int kSum = HWY_TARGET <= HWY_AVX2 ? 32 : 16;
+  for (int r = 0; r < n; r += kSum) {
+    const int key = r * Values::kKeysPerStep;
     ValueAll<RowsFor(kVecs), kVecs, kMasked>(
-        {values.at + r * values.stride, values.stride}, dim,
-        weights + r * kTile, r == 0 ? rescale : nullptr, out, 0,
-        std::min(kSumKeys, n - r),
-        {sight.begin + r, sight.end + r, sight.first_vec});
+        values.From(r), dim, weights + r * kTile, r == 0 ? rescale : nullptr,
+        out, 0, std::min(kSum, n - r),
+        {sight.begin + key, sight.end + key, sight.first_vec});
   }
 }
 

@@ -193,6 +193,7 @@ struct Traits {
   bool rotary = true;         // positions that turn q and k (rope)
   bool lse = false;           // writes Outputs::lse
   bool bf16 = true;
+  bool rounds_weights = false;  // of bf16, where the CPU multiplies bf16
   bool backward = true;
   bool extend = true;  // for causal problems
 };

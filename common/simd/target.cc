@@ -3,64 +3,94 @@
 #include <hwy/highway.h>
 
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 
 namespace saccade {
 namespace {
 
-int64_t Available() { return hwy::SupportedTargets() & HWY_TARGETS; }
+struct Target {
+  std::string_view name;
+  int64_t highway;  // its bit
+  bool bf16 = false;
+};
 
-// 0 when there is none of that name.
-int64_t TargetOf(std::string_view name) {
-  for (int64_t rest = Available(); rest != 0; rest &= rest - 1) {
-    const int64_t target = rest & -rest;
-    if (name == hwy::TargetName(target)) return target;
-  }
-  return 0;
+bool CpuMultipliesBF16() {
+#if HWY_ARCH_X86
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+// Best first.
+const std::vector<Target>& Available() {
+  static const std::vector<Target> targets = [] {
+    std::vector<Target> all;
+    // The better a target, the lower its bit.
+    for (int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0;
+         rest &= rest - 1) {
+      const int64_t bit = rest & -rest;
+      if (bit == HWY_AVX3 && CpuMultipliesBF16())
+        all.push_back({"AVX3_BF16", bit, true});
+      all.push_back({hwy::TargetName(bit), bit});
+    }
+    return all;
+  }();
+  return targets;
+}
+
+// Its place among those available; -1 when there is none of that name.
+int IndexOf(std::string_view name) {
+  const std::vector<Target>& all = Available();
+  for (size_t i = 0; i < all.size(); ++i)
+    if (all[i].name == name) return static_cast<int>(i);
+  return -1;
 }
 
 // The one in use; Highway keeps its own copy in a form that cannot be read.
-std::atomic<int64_t>& Current() {
-  static std::atomic<int64_t> current{0};
+std::atomic<int>& Current() {
+  static std::atomic<int> current{0};
   return current;
 }
 
-void Use(int64_t target) {
+void Use(int target) {
   Current() = target;
-  hwy::GetChosenTarget().Update(target);
+  hwy::GetChosenTarget().Update(Available()[target].highway);
 }
 
 }  // namespace
 
 std::vector<std::string_view> TargetNames() {
   std::vector<std::string_view> names;
-  // The better a target, the lower its bit.
-  for (int64_t rest = Available(); rest != 0; rest &= rest - 1)
-    names.emplace_back(hwy::TargetName(rest & -rest));
+  for (const Target& t : Available()) names.push_back(t.name);
   return names;
 }
 
 void ChooseTarget() {
   static std::once_flag once;
   std::call_once(once, [] {
-    const int64_t best = Available() & -Available();
     const char* const wish = std::getenv("SACCADE_TARGET");
-    const int64_t named = wish ? TargetOf(wish) : 0;
-    Use(named ? named : best);
+    Use(std::max(0, wish ? IndexOf(wish) : 0));
   });
 }
 
 std::string_view ChosenTarget() {
   ChooseTarget();
-  return hwy::TargetName(Current());
+  return Available()[Current()].name;
+}
+
+bool MultipliesBF16() {
+  ChooseTarget();
+  return Available()[Current()].bf16;
 }
 
 ScopedTarget::ScopedTarget(std::string_view name) {
   ChooseTarget();
   previous_ = Current();
-  const int64_t target = TargetOf(name);
-  if (target) Use(target);
+  const int target = IndexOf(name);
+  if (target >= 0) Use(target);
 }
 
 ScopedTarget::~ScopedTarget() { Use(previous_); }

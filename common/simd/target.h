@@ -2,14 +2,14 @@
 #ifndef SACCADE_COMMON_SIMD_TARGET_H_
 #define SACCADE_COMMON_SIMD_TARGET_H_
 
-#include <cstdint>
 #include <string_view>
 #include <vector>
 
 namespace saccade {
 
 /// Targets that this build contains and this machine runs, best first: some of
-/// "AVX3", "AVX2", "SSE4" on x86.
+/// "AVX3_BF16", "AVX3", "AVX2", "SSE4" on x86. The first is AVX3 with bf16 dot
+/// products (AVX512_BF16), which Highway has no target for.
 std::vector<std::string_view> TargetNames();
 
 /// Picks the target for all kernels, the first time it is called: the one that
@@ -20,6 +20,9 @@ void ChooseTarget();
 
 /// The target that kernels run on.
 std::string_view ChosenTarget();
+
+/// Whether it has a dot product of bf16.
+bool MultipliesBF16();
 
 /// Makes kernels run on one target while it lives, in every thread: for tests.
 /// Scopes may nest; they must not overlap across threads.
@@ -32,7 +35,7 @@ class ScopedTarget {
   ScopedTarget& operator=(const ScopedTarget&) = delete;
 
  private:
-  int64_t previous_;
+  int previous_;
 };
 
 }  // namespace saccade

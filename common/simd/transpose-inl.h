@@ -64,16 +64,15 @@ HWY_INLINE void StoreRowBlocks(D d, hwy::HWY_NAMESPACE::Vec<D> v, float* p,
   }
 }
 
-/// columns[c * ld + lane] = factor * rows[lane * stride + c], for the lanes of
-/// one vector and c < dim. Rows past `last` repeat it. `columns` is aligned to
-/// a vector, and ld a multiple of one.
-template <class D>
+/// columns[c * ld + lane] = change(rows[lane * stride + c]), of vectors and of
+/// single floats, for the lanes of one vector and c < dim. Rows past `last`
+/// repeat it. `columns` is aligned to a vector, and ld a multiple of one.
+template <class D, class Change>
 HWY_INLINE void RowsToColumns(D d, const float* rows, int64_t stride,
-                              int64_t last, int64_t dim, float factor,
+                              int64_t last, int64_t dim, Change change,
                               float* columns, int64_t ld) {
   namespace hn = hwy::HWY_NAMESPACE;
   constexpr int64_t kLanes = hn::MaxLanes(D());
-  const auto f = hn::Set(d, factor);
   const bool whole = last >= kLanes - 1;  // worth knowing: 48 fewer scalar ops
   int64_t c = 0;
   for (; c + 4 <= dim; c += 4) {
@@ -83,11 +82,25 @@ HWY_INLINE void RowsToColumns(D d, const float* rows, int64_t stride,
                    : LoadRowBlocks(d, rows + c, stride, i, last);
     Transpose4(d, v);
     for (int i = 0; i < 4; ++i)
-      hn::Store(hn::Mul(f, v[i]), d, columns + (c + i) * ld);
+      hn::Store(change(v[i]), d, columns + (c + i) * ld);
   }
+  const hn::CappedTag<float, 1> d1;
   for (; c < dim; ++c)
     for (int64_t i = 0; i < kLanes; ++i)
-      columns[c * ld + i] = factor * rows[std::min(i, last) * stride + c];
+      hn::StoreU(change(hn::LoadU(d1, rows + std::min(i, last) * stride + c)),
+                 d1, columns + c * ld + i);
+}
+
+/// The same with change(x) = factor x.
+template <class D>
+HWY_INLINE void RowsToColumns(D d, const float* rows, int64_t stride,
+                              int64_t last, int64_t dim, float factor,
+                              float* columns, int64_t ld) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const auto times = [factor](auto x) HWY_ATTR {
+    return hn::Mul(hn::Set(hn::DFromV<decltype(x)>(), factor), x);
+  };
+  RowsToColumns(d, rows, stride, last, dim, times, columns, ld);
 }
 
 /// rows[lane * stride + c] = factor[lane] * columns[c * ld + lane], for lanes

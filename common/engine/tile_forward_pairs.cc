@@ -1,0 +1,77 @@
+// The tile engine's forward pass in the CPU's bf16 dot product, where there is
+// one: Highway 1.0.3 has neither the operation nor a target for it, so this
+// file is AVX3 with one more instruction set.
+#include "engine/tile_forward.h"
+#include "simd/target.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/tile_forward_pairs.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#if HWY_TARGET == HWY_AVX3
+#undef HWY_TARGET_STR
+#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
+#endif
+#include "engine/tile_forward-inl.h"
+#include "engine/tile_pairs-inl.h"
+
+#if HWY_TARGET == HWY_AVX3
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+namespace {
+
+// Scores come without their factor.
+template <class Policy>
+class Late : public Policy {
+ public:
+  using Policy::Policy;
+  HWY_INLINE V Score(V s, int64_t ahead) const {
+    return Policy::Score(hn::Mul(hn::Set(d, Policy::Factor()), s), ahead);
+  }
+};
+
+template <class Policy>
+void RunPairs(const TileWork& work, const TileScratch& scratch) {
+  Tile<Late<Policy>, Pairs>(work, scratch).Run();
+}
+
+}  // namespace
+
+void SoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
+  RunPairs<Softmax>(work, scratch);
+}
+void BiasedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
+  RunPairs<BiasedSoftmax>(work, scratch);
+}
+void ReluPairs(const TileWork& work, const TileScratch& scratch) {
+  RunPairs<ReluSquared>(work, scratch);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+#endif  // HWY_TARGET == HWY_AVX3
+
+#if HWY_ONCE
+namespace saccade {
+
+#if HWY_TARGETS & HWY_AVX3
+void SoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
+  N_AVX3::SoftmaxPairs(work, scratch);
+}
+void BiasedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
+  N_AVX3::BiasedSoftmaxPairs(work, scratch);
+}
+void ReluPairTile(const TileWork& work, const TileScratch& scratch) {
+  N_AVX3::ReluPairs(work, scratch);
+}
+#else
+void SoftmaxPairTile(const TileWork&, const TileScratch&) {}
+void BiasedSoftmaxPairTile(const TileWork&, const TileScratch&) {}
+void ReluPairTile(const TileWork&, const TileScratch&) {}
+#endif
+
+}  // namespace saccade
+#endif  // HWY_ONCE

@@ -1,0 +1,245 @@
+// Products of the tile engine's forward pass in the CPU's bf16 dot product,
+// which adds the products of two pairs of bf16 to a float (AVX512_BF16): keys
+// as they stand, pairs along their width; weights rounded to bf16, and values,
+// in pairs of keys. Scores, sums and the weights' own sum stay f32.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_TILE_PAIRS_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_TILE_PAIRS_INL_H_
+#undef SACCADE_COMMON_ENGINE_TILE_PAIRS_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_TILE_PAIRS_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "engine/tile_forward.h"
+#include "engine/tile_products-inl.h"
+#include "simd/bf16.h"
+#include "simd/math-inl.h"
+#include "simd/transpose-inl.h"
+
+#if HWY_TARGET == HWY_AVX3
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+namespace {
+
+using DU = hn::RebindToUnsigned<D>;
+constexpr DU du;
+
+// a[lane] += x[2 lane] b[2 lane] + x[2 lane + 1] b[2 lane + 1]
+HWY_INLINE V DotPairs(V x, V b, V a) {
+  return V{_mm512_dpbf16_ps(a.raw, reinterpret_cast<__m512bh>(x.raw),
+                            reinterpret_cast<__m512bh>(b.raw))};
+}
+
+HWY_INLINE V BroadcastBits(uint32_t bits) {
+  return hn::BitCast(d, hn::Set(du, bits));
+}
+
+// Keys, in pairs along their width.
+struct PairKeys {
+  const BF16* at;
+  int64_t stride;
+
+  PairKeys From(int64_t row) const { return {at + row * stride, stride}; }
+
+  // Two elements, or the last one of an odd width.
+  static HWY_INLINE V Pair(const BF16* x) {
+    uint32_t bits;
+    std::memcpy(&bits, x, sizeof bits);
+    return BroadcastBits(bits);
+  }
+  static HWY_INLINE V Single(const BF16* x) { return BroadcastBits(x->bits); }
+
+  template <int kRows, int kVecs>
+  HWY_INLINE void Dot(int64_t dim, const float* queries,
+                      V (&a)[kRows][kVecs]) const {
+    const auto step = [&](int64_t c, auto load) HWY_ATTR {
+      V b[kVecs];
+      for (int j = 0; j < kVecs; ++j)
+        b[j] = hn::Load(d, queries + c / 2 * kTile + j * kLanes);
+      for (int i = 0; i < kRows; ++i) {
+        const V x = load(at + i * stride + c);
+        for (int j = 0; j < kVecs; ++j) a[i][j] = DotPairs(x, b[j], a[i][j]);
+      }
+    };
+    int64_t c = 0;
+    HWY_UNROLL(1)
+    for (; c + 2 <= dim; c += 2) step(c, Pair);
+    if (c < dim) step(c, Single);
+  }
+};
+
+// Values, interleaved: pair r of column c is c of keys 2 r and 2 r + 1.
+struct PairValues {
+  const float* at;  // bits
+  int64_t stride;
+
+  PairValues From(int64_t step) const { return {at + step * stride, stride}; }
+  PairValues Columns(int64_t c) const { return {at + c, stride}; }
+
+  static constexpr int kKeysPerStep = 2;
+  using Mask = V;  // bits of the keys that are seen
+  HWY_INLINE V Broadcast(int step, int column) const {
+    return hn::Set(d, at[step * stride + column]);
+  }
+  static HWY_INLINE Mask Seen(Sight sight, int step, int vec) {
+    const auto bits = [](M seen, uint32_t ones) HWY_ATTR {
+      return hn::IfThenElseZero(hn::RebindMask(du, seen), hn::Set(du, ones));
+    };
+    return hn::BitCast(d,
+                       hn::Or(bits(sight.Of(2 * step, vec), 0x0000ffff),
+                              bits(sight.Of(2 * step + 1, vec), 0xffff0000)));
+  }
+  static HWY_INLINE V Add(V x, V b, V a) { return DotPairs(x, b, a); }
+  static HWY_INLINE V AddWhere(Mask seen, V x, V b, V a) {
+    return DotPairs(hn::And(seen, x), b, a);
+  }
+};
+
+// Interleaves rows of values; an odd number is filled up with zeros.
+HWY_INLINE void PackPairs(const BF16* rows, int64_t stride, int n, int64_t dim,
+                          float* to) {
+  alignas(64) static constexpr uint16_t kFirst[32] = {
+      0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  const __m512i first = _mm512_load_si512(kFirst);
+  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+  for (int r = 0; r < n; r += 2) {
+    const auto* const low =
+        reinterpret_cast<const uint16_t*>(rows + r * stride);
+    const auto* const high = r + 1 < n ? low + stride : nullptr;
+    auto* const pairs = reinterpret_cast<uint32_t*>(to + r / 2 * dim);
+    int64_t c = 0;
+    for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {
+      const __m512i a = _mm512_loadu_si512(low + c);
+      const __m512i b =
+          high ? _mm512_loadu_si512(high + c) : _mm512_setzero_si512();
+      _mm512_storeu_si512(pairs + c, _mm512_permutex2var_epi16(a, first, b));
+      _mm512_storeu_si512(pairs + c + kLanes,
+                          _mm512_permutex2var_epi16(a, second, b));
+    }
+    for (; c < dim; ++c)
+      pairs[c] = low[c] | (high ? uint32_t{high[c]} << 16 : 0u);
+  }
+}
+
+// Two vectors of floats, rounded to nearest even, as pairs.
+HWY_INLINE V RoundToPairs(V low, V high) {
+  alignas(64) static constexpr uint16_t kInterleave[32] = {
+      0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i both =
+      reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.raw, low.raw));
+  return V{_mm512_castsi512_ps(
+      _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), both))};
+}
+
+// Weights of n keys in place of their scores: pairs of keys 2 r and 2 r + 1 in
+// row r. kRunning: 2^(score - max), and added to `sum` before they are rounded.
+template <bool kRunning, int kVecs>
+HWY_NOINLINE void WeighPairs(float* scores, const float* max, float* sum,
+                             int n) {
+  constexpr int kSumKeys = 16;
+  V top[kVecs], total[kVecs];
+  for (int j = 0; j < kVecs; ++j) {
+    top[j] = hn::Load(d, max + j * kLanes);
+    total[j] = hn::Zero(d);
+  }
+  for (int i = 0; i < n;) {
+    const int end = std::min(n, i + kSumKeys);
+    V part[kVecs];
+    for (int j = 0; j < kVecs; ++j) part[j] = hn::Zero(d);
+    for (; i < end; i += 2)
+      for (int j = 0; j < kVecs; ++j) {
+        const auto weight = [&](int key) HWY_ATTR {
+          const V s = hn::Load(d, scores + key * kTile + j * kLanes);
+          if constexpr (!kRunning) return s;
+          const V p = Exp2(d, hn::Sub(s, top[j]));
+          part[j] = hn::Add(part[j], p);
+          return p;
+        };
+        const V low = weight(i);
+        const V high = i + 1 < n ? weight(i + 1) : hn::Zero(d);
+        hn::Store(RoundToPairs(low, high), d,
+                  scores + i / 2 * kTile + j * kLanes);
+      }
+    for (int j = 0; j < kVecs; ++j) total[j] = hn::Add(total[j], part[j]);
+  }
+  if constexpr (kRunning)
+    for (int j = 0; j < kVecs; ++j)
+      hn::Store(hn::Add(hn::Load(d, sum + j * kLanes), total[j]), d,
+                sum + j * kLanes);
+}
+
+// The Arithmetic (see tile_floats-inl.h). Queries cannot carry the scale, which
+// would round them: policies apply it to scores.
+class Pairs {
+ public:
+  using Keys = PairKeys;
+  using Values = PairValues;
+
+  Pairs(const TileWork& work, const TileScratch& scratch)
+      : w_(work),
+        s_(scratch),
+        kv_head_(work.head / (work.spec->q_heads / work.spec->kv_heads)) {}
+
+  void LoadQueries(float) const {
+    const ConstView& q = w_.call->q;
+    const int64_t step = w_.part->step * q.row_stride;
+    const auto queries = static_cast<int>(w_.queries.size());
+    const BF16* const rows = q.Row<BF16>(w_.batch, w_.head, w_.q_row);
+    // Aligned, and an odd width filled up with zeros.
+    const int64_t pairs = (q.dim + 1) / 2;
+    for (int i = 0; i < queries; ++i) {
+      float* const to = s_.scores + i * pairs;
+      to[pairs - 1] = 0;
+      std::memcpy(to, rows + i * step, q.dim * sizeof(BF16));
+    }
+    for (int g = 0; g < queries; g += kLanes)
+      RowsToColumns(
+          d, s_.scores + g * pairs, pairs, queries - 1 - g, pairs,
+          [](auto bits) HWY_ATTR { return bits; }, s_.queries + g, kTile);
+  }
+
+  void Pack(const Strip& strip) const {
+    const ConstView& v = w_.call->v;
+    PackPairs(v.Row<BF16>(w_.batch, kv_head_, strip.row),
+              w_.part->step * v.row_stride, strip.keys, v.dim,
+              s_.values + strip.start * v.dim);
+  }
+
+  PairKeys KeysOf(const Strip& strip) const {
+    const ConstView& k = w_.call->k;
+    return {k.Row<BF16>(w_.batch, kv_head_, strip.row),
+            w_.part->step * k.row_stride};
+  }
+  PairValues ValuesOf(const Strip& strip) const {
+    const int64_t dim = w_.call->v.dim;
+    return {s_.values + strip.start * dim, dim};
+  }
+
+  template <bool kRunning, int kVecs>
+  static void Weigh(float* scores, const float* max, float* sum, int n) {
+    WeighPairs<kRunning, kVecs>(scores, max, sum, n);
+  }
+  static int Steps(int keys) { return (keys + 1) / 2; }
+
+ private:
+  const TileWork& w_;
+  const TileScratch& s_;
+  const int64_t kv_head_;
+};
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+#endif  // HWY_TARGET == HWY_AVX3
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_PAIRS_INL_H_

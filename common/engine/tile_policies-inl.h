@@ -1,0 +1,97 @@
+// What becomes of a score in the tile engine's forward pass.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_TILE_POLICIES_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_TILE_POLICIES_INL_H_
+#undef SACCADE_COMMON_ENGINE_TILE_POLICIES_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_TILE_POLICIES_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <limits>
+
+#include "engine/tile_forward.h"
+#include "engine/tile_products-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+// A Policy says what becomes of a score, and how weights are normalised:
+//   kRunning  weights are 2^(score - running maximum), divided by their sum;
+//             otherwise Score returns the weight itself
+//   kHidden   the score of a pair that is not visible: its weight is 0
+//   Policy(work), Factor()  what queries are multiplied by beforehand
+//   Score(s, ahead)         ahead: i - j of lane 0, in class coordinates
+//   Norm(query)             without kRunning: what out is multiplied by
+
+// Scores are in base 2: queries carry log2 e.
+class Softmax {
+ public:
+  static constexpr bool kRunning = true;
+  static constexpr float kHidden = -kInf;
+
+  explicit Softmax(const TileWork& work)
+      : factor_(static_cast<float>(static_cast<double>(work.spec->scale) *
+                                   1.4426950408889634)) {}
+  float Factor() const { return factor_; }
+  HWY_INLINE V Score(V s, int64_t) const { return s; }
+
+ private:
+  float factor_;
+};
+
+// s - slope |i - j|.
+class BiasedSoftmax : public Softmax {
+ public:
+  explicit BiasedSoftmax(const TileWork& work)
+      : Softmax(work),
+        slope_(work.spec->slopes[work.head] * kLog2E *
+               static_cast<float>(work.part->step)) {}
+  HWY_INLINE V Score(V s, int64_t ahead) const {
+    const V distance = hn::Abs(hn::Iota(d, static_cast<float>(ahead)));
+    return hn::NegMulAdd(hn::Set(d, slope_), distance, s);
+  }
+
+ private:
+  float slope_;
+};
+
+// relu(s)^2, of GAU.
+class ReluSquared {
+ public:
+  static constexpr bool kRunning = false;
+  static constexpr float kHidden = 0;
+
+  explicit ReluSquared(const TileWork& work) : factor_(work.spec->scale) {}
+  float Factor() const { return factor_; }
+  HWY_INLINE V Score(V s, int64_t) const {
+    const V positive = hn::Max(hn::Zero(d), s);  // keeps a NaN in second place
+    return hn::Mul(positive, positive);
+  }
+  // Of query i', in class coordinates.
+  float Norm(const TileWork& work, int64_t i) const {
+    if (work.spec->normaliser == Normaliser::kReluSquared)
+      return static_cast<float>(1 / work.spec->divisor);
+    const int64_t seen =
+        VisibleKeys(work.spec->pattern, work.residue + i * work.part->step,
+                    work.call->kv_end);
+    return seen == 0 ? 0.0f : 1.0f / static_cast<float>(seen);
+  }
+
+ private:
+  float factor_;
+};
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_TILE_POLICIES_INL_H_
