@@ -101,7 +101,8 @@ void AddVerify(CLI::App& app, VerifyOptions* o) {
   CLI::App* c = app.add_subcommand(
       "verify", "Check variants against their oracles on every SIMD target");
   c->add_option("--only", o->only, "Globs over variants' names");
-  c->add_option("--target", o->target, "One SIMD target: SSE4, AVX2, AVX3");
+  c->add_option("--target", o->target,
+                "One SIMD target: SSE4, AVX2, AVX3, AVX3_BF16");
   c->add_option("--effort", o->effort, "quick or full")
       ->check(CLI::IsMember({"quick", "full"}))
       ->capture_default_str();

@@ -58,6 +58,7 @@ class Comparison {
   Status Memory();
   Status MemoryCell(const CellSpec& cell, double seconds_left);
   Status Learn();
+  Status WritePeaks(int threads);
   Status LastPeaks();
   Result<PlannedGroup> PlanGroup(const std::vector<CellSpec>& cells,
                                  std::string_view kind);
@@ -75,7 +76,7 @@ class Comparison {
   std::map<int, std::unique_ptr<Exec>> execs_;
   std::optional<StreamPeak> stream_;
   std::optional<TimeModel> model_;
-  std::map<int, std::vector<double>> fma_, stream_rates_;  // by threads
+  std::map<int, std::vector<double>> fma_, bf16_, stream_rates_;  // by threads
   std::map<std::string, std::string> failures_;  // by variant, pass, dtype
   bool failed_ = false;
   std::string corpus_;
@@ -239,11 +240,10 @@ Status Comparison::Peaks() {
   for (const int t : threads) {
     for (int i = 0; i < kPeakSamples && !stopped(); ++i) {
       fma_[t].push_back(SampleFmaPeak(t));
+      if (MultipliesBF16()) bf16_[t].push_back(SampleFmaPeak(t, DType::kBF16));
       if (stream_) stream_rates_[t].push_back(stream_->Sample(t));
     }
-    Status status = sink_->Write(PeakRecord("fma", t, fma_[t]));
-    if (status.ok() && stream_)
-      status = sink_->Write(PeakRecord("stream", t, stream_rates_[t]));
+    const Status status = WritePeaks(t);
     if (!status.ok()) return status;
   }
   double best = 0;
@@ -252,14 +252,22 @@ Status Comparison::Peaks() {
   return {};
 }
 
+Status Comparison::WritePeaks(int threads) {
+  Status status = sink_->Write(PeakRecord("fma", threads, fma_[threads]));
+  if (status.ok() && !bf16_[threads].empty())
+    status = sink_->Write(PeakRecord("bf16", threads, bf16_[threads]));
+  if (status.ok() && stream_)
+    status =
+        sink_->Write(PeakRecord("stream", threads, stream_rates_[threads]));
+  return status;
+}
+
 // What the peaks came to over the whole run replaces what they were before it:
 // of records of one thing the last counts.
 Status Comparison::LastPeaks() {
   if (Wants("speed"))
     for (const auto& [t, samples] : fma_) {
-      Status status = sink_->Write(PeakRecord("fma", t, samples));
-      if (status.ok() && stream_)
-        status = sink_->Write(PeakRecord("stream", t, stream_rates_[t]));
+      const Status status = WritePeaks(t);
       if (!status.ok()) return status;
     }
   for (const Noise& n : noise_.SinceStart()) {
@@ -395,8 +403,9 @@ Status Comparison::Speed() {
     const auto tick = [&](double, std::string_view what) {
       progress_.Update(Since(begin) / seconds, what);
     };
-    const auto peaks = [&](double fma, double stream) {
-      fma_[threads].push_back(fma);
+    const auto peaks = [&](DType dtype, double flops, double stream) {
+      auto& of = dtype == DType::kBF16 && MultipliesBF16() ? bf16_ : fma_;
+      of[threads].push_back(flops);
       if (stream > 0) stream_rates_[threads].push_back(stream);
     };
     const Status status = bench.RunGroup(

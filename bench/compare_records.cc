@@ -153,8 +153,8 @@ Json SpeedRecord(const SpeedResult& result) {
   r["median_ns"] = median;
   r["low_ns"] = interval.low;
   r["high_ns"] = interval.high;
-  if (result.fma_peak > 0)
-    r["peak_share"] = p.flops() / (median * 1e-9) / result.fma_peak;
+  if (result.peak > 0)
+    r["peak_share"] = p.flops() / (median * 1e-9) / result.peak;
   if (result.stream_peak > 0)
     r["bandwidth_share"] = p.bytes() / (median * 1e-9) / result.stream_peak;
   return r;
@@ -205,7 +205,7 @@ Json PeakRecord(std::string_view peak, int threads,
           {"peak", peak},
           {"threads", threads},
           {"target", ChosenTarget()},
-          {peak == "fma" ? "gflops" : "gbps", Median(samples) * 1e-9}};
+          {peak == "stream" ? "gbps" : "gflops", Median(samples) * 1e-9}};
 }
 
 }  // namespace saccade::bench

@@ -61,7 +61,7 @@ record::Json PeerRecord(const CellSpec& cell, const PlannedCell* planned,
 record::Json VerifyRecord(const VerifySummary& summary, double seconds);
 record::Json VariantRecord(const std::string& spec);
 
-/// `samples` in FLOP/s for "fma", in bytes/s for "stream".
+/// `samples` in FLOP/s for "fma" and "bf16", in bytes/s for "stream".
 record::Json PeakRecord(std::string_view peak, int threads,
                         std::span<const double> samples);
 

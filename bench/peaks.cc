@@ -4,6 +4,12 @@
 // After foreach_target.
 #include "hwy/highway.h"
 
+// As in engine/tile_forward_pairs.cc.
+#if HWY_TARGET == HWY_AVX3
+#undef HWY_TARGET_STR
+#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
+#endif
+
 #ifndef SACCADE_BENCH_PEAKS_ONCE
 #define SACCADE_BENCH_PEAKS_ONCE
 
@@ -16,6 +22,7 @@
 #include <vector>
 
 #include "bench/peaks.h"
+#include "simd/target.h"
 
 namespace saccade::bench {
 
@@ -35,10 +42,28 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
+// A step of chains of f32 multiply-and-adds, and FLOPs a lane.
+struct Fma {
+  static constexpr double kFlops = 2;
+  static HWY_INLINE V Step(V a, V half) { return hn::MulAdd(a, half, half); }
+};
+
+#if HWY_TARGET == HWY_AVX3
+// Of dot products of bf16.
+struct Dot {
+  static constexpr double kFlops = 4;
+  static HWY_INLINE V Step(V a, V half) {
+    const auto pairs = reinterpret_cast<__m512bh>(half.raw);
+    return V{_mm512_dpbf16_ps(a.raw, pairs, pairs)};
+  }
+};
+#endif
+
 // Fourteen chains: a latency of 4 and two a cycle need 8, and of 16 registers
 // one holds the factor. Returns the FLOPs done; `sink` keeps them from being
 // optimised away.
-double FmaTurns(float half, float* sink) {
+template <class Product>
+double Turns(float half, float* sink) {
   constexpr int kChains = 14;
   const D d;
   V a[kChains];
@@ -47,12 +72,21 @@ double FmaTurns(float half, float* sink) {
   const V h = hn::Set(d, half);
   for (int turn = 0; turn < kFmaTurns; ++turn) {
     HWY_UNROLL(14)
-    for (int i = 0; i < kChains; ++i) a[i] = hn::MulAdd(a[i], h, h);
+    for (int i = 0; i < kChains; ++i) a[i] = Product::Step(a[i], h);
   }
   V sum = a[0];
   for (int i = 1; i < kChains; ++i) sum = hn::Add(sum, a[i]);
   *sink = hn::GetLane(hn::SumOfLanes(d, sum));
-  return 2.0 * kChains * static_cast<double>(hn::Lanes(d)) * kFmaTurns;
+  return Product::kFlops * kChains * static_cast<double>(hn::Lanes(d)) *
+         kFmaTurns;
+}
+
+double FmaTurns(float half, bool bf16, float* sink) {
+#if HWY_TARGET == HWY_AVX3
+  if (bf16) return Turns<Dot>(half, sink);
+#endif
+  static_cast<void>(bf16);
+  return Turns<Fma>(half, sink);
 }
 
 void ReadStreams(const float* from, int64_t n, float* sink) {
@@ -85,10 +119,11 @@ HWY_EXPORT(ReadStreams);
 using Clock = std::chrono::steady_clock;
 
 // FLOPs done.
-double RunFmaTurns() {
+double RunFmaTurns(DType dtype) {
   volatile float value = 0.5f;  // what the compiler must not know
   float sink = 0;
-  const double flops = HWY_DYNAMIC_DISPATCH(FmaTurns)(value, &sink);
+  const bool bf16 = dtype == DType::kBF16 && MultipliesBF16();
+  const double flops = HWY_DYNAMIC_DISPATCH(FmaTurns)(value, bf16, &sink);
   value = sink;
   return flops;
 }
@@ -136,21 +171,21 @@ double OwnSeconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-double SampleFmaPeak(int threads) {
+double SampleFmaPeak(int threads, DType dtype) {
   struct alignas(64) Sum {
     double flops = 0;
   };
   std::vector<Sum> sums(threads);
   const double seconds =
-      TimeTogether(threads, [&](int t) { sums[t].flops = RunFmaTurns(); });
+      TimeTogether(threads, [&](int t) { sums[t].flops = RunFmaTurns(dtype); });
   double flops = 0;
   for (const Sum& s : sums) flops += s.flops;
   return flops / seconds;
 }
 
-double SampleOwnFmaPeak() {
+double SampleOwnFmaPeak(DType dtype) {
   const double start = OwnSeconds();
-  const double flops = RunFmaTurns();
+  const double flops = RunFmaTurns(dtype);
   return flops / (OwnSeconds() - start);
 }
 

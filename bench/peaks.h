@@ -4,20 +4,22 @@
 
 #include "bench/memory_block.h"
 #include "saccade/status.h"
+#include "saccade/tensor.h"
 
 namespace saccade::bench {
 
-/// f32 multiply-and-adds on the widest vectors that Highway finds, in
+/// f32 multiply-and-adds on the widest vectors of the chosen target, in
 /// independent chains in registers, on `threads` threads at once for about two
-/// milliseconds. FLOP/s of all together, two per multiply-and-add.
-double SampleFmaPeak(int threads);
+/// milliseconds; of bf16 its dot products where MultipliesBF16(). FLOP/s of all
+/// together, two per multiply-and-add.
+double SampleFmaPeak(int threads, DType dtype = DType::kF32);
 
 /// Seconds of processor time that the calling thread has had: what others took
 /// of its core does not count.
 double OwnSeconds();
 
 /// The FMA peak of the calling thread, in FLOP per own second.
-double SampleOwnFmaPeak();
+double SampleOwnFmaPeak(DType dtype = DType::kF32);
 
 /// Reads a block far larger than the caches, each thread its own part in eight
 /// streams.

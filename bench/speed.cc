@@ -15,11 +15,11 @@ namespace {
 
 // Workers of the round before may still look for work when a sample begins, on
 // cores that it needs: what is measured then is not the machine's.
-double UndisturbedFmaPeak(int threads) {
+double UndisturbedPeak(int threads, DType dtype) {
   constexpr int kTries = 4;
   double best = 0;
   for (int i = 0; i < kTries; ++i)
-    best = std::max(best, SampleFmaPeak(threads));
+    best = std::max(best, SampleFmaPeak(threads, dtype));
   return best;
 }
 
@@ -258,7 +258,7 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
                             Exec& exec, const Emit& emit, const Tick& tick,
                             const PeakSample& peaks) {
   std::vector<Active> batch(cells.size());
-  std::vector<double> fma, stream;
+  std::vector<double> flops, stream;
   int rounds = 0;
   double planned = 0;
   for (size_t i = 0; i < cells.size() && !stopped(); ++i) {
@@ -282,16 +282,16 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
   const std::string what = fmt::format("{} {} {}", NameOf(first.pass),
                                        first.length, NameOf(first.dtype));
   for (int r = 0; r < rounds && !stopped(); ++r) {
-    fma.push_back(UndisturbedFmaPeak(first.threads));
+    flops.push_back(UndisturbedPeak(first.threads, first.dtype));
     if (stream_) stream.push_back(stream_->Sample(first.threads));
-    peaks(fma.back(), stream.empty() ? 0 : stream.back());
+    peaks(first.dtype, flops.back(), stream.empty() ? 0 : stream.back());
     Round(&batch, r, exec);
     tick(planned * (r + 1) / rounds, what);
   }
   if (stopped()) return {};
   for (Active& a : batch) {
     SpeedResult& result = a.result;
-    result.fma_peak = fma.empty() ? 0 : Median(fma);
+    result.peak = flops.empty() ? 0 : Median(flops);
     result.stream_peak = stream.empty() ? 0 : Median(stream);
     if (result.status == "ok" &&
         !(a.peer ? a.peer->Finite() : a.workload->Finite())) {

@@ -66,7 +66,8 @@ struct SpeedResult {
   std::string status;  // ok, skipped, unsupported, fail
   std::string reason;
   std::vector<double> ns;  // raw samples, per run, in order
-  double fma_peak = 0;     // FLOP/s, median of samples between the rounds
+  double peak = 0;         // FLOP/s of the dtype, median of samples between
+                           //   the rounds
   double stream_peak = 0;  // bytes/s, likewise
   double worst = -1;       // of a peer's check, in units of u * size; -1: none
 };
@@ -76,8 +77,8 @@ class SpeedBench {
  public:
   using Emit = std::function<Status(const SpeedResult&)>;
   using Tick = std::function<void(double seconds_done, std::string_view what)>;
-  /// FLOP/s, and bytes/s or 0: the machine's peaks at this moment.
-  using PeakSample = std::function<void(double fma, double stream)>;
+  /// FLOP/s of a dtype, and bytes/s or 0: the machine's peaks at this moment.
+  using PeakSample = std::function<void(DType, double flops, double stream)>;
 
   /// `stream` may be null: then stream_peak stays 0.
   SpeedBench(SpeedSettings settings, const StreamPeak* stream,

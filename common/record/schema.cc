@@ -38,7 +38,7 @@ constexpr Field kFields[] = {
     {"qk_dim", kCount, "Width of a query or key"},
     {"v_dim", kCount, "Width of a value"},
     {"threads", kCount, "Threads that were allowed"},
-    {"target", kText, "SIMD target: SSE4, AVX2, AVX3"},
+    {"target", kText, "SIMD target: SSE4, AVX2, AVX3, AVX3_BF16"},
 
     {"ns", kNumbers, "Raw samples, nanoseconds a call", 0, kMost},
     {"median_ns", kNumber, "Median, nanoseconds a call (a token, decoding)", 0,
