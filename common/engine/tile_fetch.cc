@@ -42,7 +42,7 @@ void Fetches::AddOut(const TileWork& work) {
 
 void Fetches::AddKeys(const TileWork& work, int64_t begin, int64_t end) {
   // More than tiles of neighbours bring in: it would come too early.
-  constexpr int64_t kMostKeys = 2 * kMaxTile;
+  constexpr int64_t kMostKeys = 4 * kMaxTile;
   if (begin >= end) return;
   const TileSpec& spec = *work.spec;
   const int64_t head = work.head / (spec.q_heads / spec.kv_heads);
@@ -50,6 +50,15 @@ void Fetches::AddKeys(const TileWork& work, int64_t begin, int64_t end) {
   const int64_t count = std::min(end - begin, kMostKeys);
   AddRows(work.call->k, work, head, row, count);
   AddRows(work.call->v, work, head, row, count);
+}
+
+void Fetches::AddFollowing(const TileWork& work, int64_t key) {
+  constexpr int64_t kShort = 256;  // bytes; of 512, asking cost 4 points
+  const ConstView& k = work.call->k;
+  if (work.part->kind != Part::Kind::kBand) return;
+  if (k.dim * SizeOf(k.dtype) > kShort) return;
+  if (work.part->step * k.row_stride < 2 * k.dim) return;
+  AddKeys(work, key, std::min(key + kKeyBlock, Hull(work).end));
 }
 
 void Fetches::AddNext(const TileWork& work, const TileWork& next) {

@@ -20,6 +20,11 @@ class Fetches {
   /// out, and where keys of a band come in, these and their values.
   void AddNext(const TileWork& work, const TileWork& next);
 
+  /// Keys that `work` comes to behind `key`, and their values, where rows are
+  /// short and far apart: there the hardware finds no stream to follow, and a
+  /// power of two between rows leaves L2 few places for them.
+  void AddFollowing(const TileWork& work, int64_t key);
+
   /// Asks for a few rows; called once for every few keys.
   void Next() {
     for (int n = 0; n < kPace && at_ < blocks_; ++n) {
@@ -42,6 +47,7 @@ class Fetches {
   };
 
   void Add(const void* at, int64_t stride, int64_t count, int64_t bytes) {
+    if (at_ == blocks_) at_ = blocks_ = 0;
     if (blocks_ == kMost || count <= 0) return;
     block_[blocks_++] = {static_cast<const char*>(at), stride, count, bytes};
   }
