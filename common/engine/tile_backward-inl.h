@@ -30,6 +30,7 @@
 #include <type_traits>
 
 #include "engine/tile_backward.h"
+#include "engine/tile_fetch.h"
 #include "simd/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -129,6 +130,7 @@ struct Block {
   float slope;            // ALiBi's, times log2 e (softmax) and step
   float distance;         // from key 0 to query 0 of the block
   Rows<float> dq, dk, dv;
+  Fetches* fetches;  // to be asked for meanwhile
 };
 
 struct Softmax {
@@ -154,6 +156,7 @@ template <class Kind, bool kAlibi, int kV>
 HWY_NOINLINE void Scores(const Block& b, int key, int begin, int end) {
   const float* kt = b.kt + key / kPanel * b.qk_dim * kPanel + key % kPanel;
   for (int r0 = begin; r0 < end; r0 += kTile) {
+    b.fetches->Next();
     V acc[kTile][kV];
     for (int r = 0; r < kTile; ++r) {
       const V start = hn::Set(d, b.start[r0 + r]);
@@ -184,6 +187,7 @@ HWY_NOINLINE void ScoreGradients(const Block& b, const float* factor, int key,
                                  int begin, int end) {
   const float* vt = b.vt + key / kPanel * b.v_dim * kPanel + key % kPanel;
   for (int r0 = begin; r0 < end; r0 += kTile) {
+    b.fetches->Next();
     V acc[kTile][kV];
     for (int r = 0; r < kTile; ++r)
       for (int j = 0; j < kV; ++j) acc[r][j] = hn::Set(d, b.start_dp[r0 + r]);
@@ -213,9 +217,11 @@ HWY_INLINE void AddSome(V v, float* to, int n) {
 // next tile need not wait until it comes from a far cache.
 template <int kV, ptrdiff_t kRow, ptrdiff_t kStep>
 HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
-                             Rows<float> to, int rows, int first, int columns) {
+                             Rows<float> to, int rows, int first, int columns,
+                             Fetches& fetches) {
   const int last = columns - (kV - 1) * kLanes;
   for (int r0 = 0; r0 < rows; r0 += kTile) {
+    fetches.Next();
     V acc[kTile][kV];
     for (int r = 0; r < kTile; ++r)
       for (int j = 0; j < kV; ++j) acc[r][j] = hn::Zero(d);

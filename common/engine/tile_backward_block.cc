@@ -133,7 +133,7 @@ void AllScoreGradients(const Block& b, const Cells& cells,
 template <ptrdiff_t kRow, ptrdiff_t kStep>
 void AddProducts(const float* scores, const Cells::Masks& masks,
                  Rows<const float> rows, int n_rows, Rows<float> to, int n_to,
-                 int dim) {
+                 int dim, Fetches& fetches) {
   ForVectors((dim + kLanes - 1) / kLanes, [&](auto vectors, int v) {
     const int first = v * kLanes;
     const int columns = std::min<int>(dim - first, vectors() * kLanes);
@@ -146,7 +146,7 @@ void AddProducts(const float* scores, const Cells::Masks& masks,
         AddProduct<vectors(), kRow, kStep>(
             scores + row * kRow + k * kStep, {rows[k], rows.stride}, n,
             {to[row], to.stride}, std::min(end * kStrip, n_to) - row, first,
-            columns);
+            columns, fetches);
       });
       s = end;
     }
@@ -168,9 +168,9 @@ void ForCareful(const Block& b, const Cells& cells, F pair) {
 
 void AddKeyGradients(const Block& b, const Cells& cells) {
   AddProducts<1, kScoreRow>(b.p, cells.keys, b.dout, b.n_queries, b.dv,
-                            b.n_keys, b.v_dim);
+                            b.n_keys, b.v_dim, *b.fetches);
   AddProducts<1, kScoreRow>(b.ds, cells.keys, b.q, b.n_queries, b.dk, b.n_keys,
-                            b.qk_dim);
+                            b.qk_dim, *b.fetches);
   if (!cells.any_careful) return;
   ForCareful(b, cells, [&](int i, int j) {
     AddScaled(b.p[i * kScoreRow + j], b.dout[i], b.v_dim, b.dv[j]);
@@ -180,7 +180,7 @@ void AddKeyGradients(const Block& b, const Cells& cells) {
 
 void AddQueryGradients(const Block& b, const Cells& cells) {
   AddProducts<kScoreRow, 1>(b.ds, cells.queries, b.k, b.n_keys, b.dq,
-                            b.n_queries, b.qk_dim);
+                            b.n_queries, b.qk_dim, *b.fetches);
   if (!cells.any_careful) return;
   ForCareful(b, cells, [&](int i, int j) {
     AddScaled(b.ds[i * kScoreRow + j], b.k[j], b.qk_dim, b.dq[i]);
@@ -231,16 +231,22 @@ class HeadTask {
     job_.part->ForQueries(job_.keys, job_.queries, [&](Interval run) {
       for (int64_t j = job_.keys.begin; j < job_.keys.end; ++j)
         scratch_.seen[j - job_.keys.begin] = job_.part->Queries(j, run);
-      for (int64_t i = run.begin; i < run.end; i += kQueries)
-        RunBlock(Interval{i, i + kQueries}.Cut(run));
+      for (int64_t i = run.begin; i < run.end; i += kQueries) {
+        const Interval next{i + kQueries, i + 2 * kQueries};
+        RunBlock(Interval{i, i + kQueries}.Cut(run), next.Cut(run));
+        begun_ = true;
+      }
     });
   }
 
  private:
-  void RunBlock(Interval queries) {
+  void RunBlock(Interval queries, Interval next) {
     const Seen seen = job_.part->See(queries, job_.keys);
     if (seen == Seen::kNone) return;
     SetQueries(queries);
+    Fetches fetches;
+    block_.fetches = &fetches;
+    Fetch(next, fetches);
     Cells& cells = *scratch_.cells;
     if (seen == Seen::kAll) {
       cells.SetAll(block_.n_queries, block_.n_keys);
@@ -257,11 +263,36 @@ class HeadTask {
     AddBlock(pass_, block_, cells, place, turn_);
   }
 
+  int64_t RowOf(int64_t query) const {
+    return job_.offset + job_.part->step * query -
+           pass_.call->forward.q_position;
+  }
+
+  // Gradients of the blocks at hand, which come last, and the next queries.
+  void Fetch(Interval next, Fetches& fetches) const {
+    const TileBackwardCall& call = *pass_.call;
+    const auto add = [&](const Rows<float>& rows, int n, int64_t dim) {
+      constexpr auto kSize = static_cast<int64_t>(sizeof(float));
+      fetches.Add(rows.data, rows.stride * kSize, n, dim * kSize);
+    };
+    if (!begun_) {
+      add(block_.dv, block_.n_keys, block_.v_dim);
+      add(block_.dk, block_.n_keys, block_.qk_dim);
+    }
+    add(block_.dq, block_.n_queries, block_.qk_dim);
+    if (next.empty()) return;
+    const auto ask = [&](const ConstView& view) {
+      fetches.AddRows(view, batch_, head_, RowOf(next.begin), job_.part->step,
+                      next.size());
+    };
+    ask(call.forward.q);
+    ask(call.dout);
+  }
+
   void SetQueries(Interval queries) {
     const TileBackwardCall& call = *pass_.call;
     const int64_t step = job_.part->step;
-    const int64_t row =
-        job_.offset + step * queries.begin - call.forward.q_position;
+    const int64_t row = RowOf(queries.begin);
     const int n = static_cast<int>(queries.size());
     block_.n_queries = n;
     block_.q = AsFloats({call.forward.q, batch_, head_, row, step}, n,
@@ -298,6 +329,7 @@ class HeadTask {
   Turn& turn_;
   Block block_;
   uint32_t odd_keys_;
+  bool begun_ = false;
 };
 
 void AddKeyBlock(const Pass& pass, const Job& job, SlotScratch& s, Turn& turn) {

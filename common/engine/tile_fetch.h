@@ -5,27 +5,34 @@
 
 #include <cstdint>
 
+#include "saccade/tensor.h"
+
 namespace saccade {
 
 struct TileWork;
 
-/// Rows that a tile will read or write, to be asked for while the tile before
-/// it computes. Of what it cannot hold nothing is asked: it is but a hint.
+/// Rows that will be read or written soon. Of what it cannot hold nothing is
+/// asked: it is but a hint.
 class Fetches {
  public:
-  /// The rows of out of `work`, the first of its run.
-  void AddOut(const TileWork& work);
+  /// `count` rows of `bytes` bytes, `stride` bytes apart.
+  void Add(const void* at, int64_t stride, int64_t count, int64_t bytes) {
+    if (at_ == blocks_) at_ = blocks_ = 0;
+    if (blocks_ == kMost || count <= 0) return;
+    block_[blocks_++] = {static_cast<const char*>(at), stride, count, bytes};
+  }
 
-  /// What `next` touches beyond what `work`, the tile before it, does: queries,
-  /// out, and where keys of a band come in, these and their values.
-  void AddNext(const TileWork& work, const TileWork& next);
+  /// Rows row, row + step, ... of a head of a tensor.
+  void AddRows(const ConstView& view, int64_t batch, int64_t head, int64_t row,
+               int64_t step, int64_t count) {
+    const int64_t size = SizeOf(view.dtype);
+    const int64_t first = batch * view.batch_stride + head * view.head_stride +
+                          row * view.row_stride;
+    Add(static_cast<const char*>(view.data) + first * size,
+        step * view.row_stride * size, count, view.dim * size);
+  }
 
-  /// Keys that `work` comes to behind `key`, and their values, where rows are
-  /// short and far apart: there the hardware finds no stream to follow, and a
-  /// power of two between rows leaves L2 few places for them.
-  void AddFollowing(const TileWork& work, int64_t key);
-
-  /// Asks for a few rows; called once for every few keys.
+  /// Asks for a few rows; called between register tiles.
   void Next() {
     for (int n = 0; n < kPace && at_ < blocks_; ++n) {
       Block& b = block_[at_];
@@ -46,19 +53,21 @@ class Fetches {
     int64_t stride, count, bytes;
   };
 
-  void Add(const void* at, int64_t stride, int64_t count, int64_t bytes) {
-    if (at_ == blocks_) at_ = blocks_ = 0;
-    if (blocks_ == kMost || count <= 0) return;
-    block_[blocks_++] = {static_cast<const char*>(at), stride, count, bytes};
-  }
-  template <class View>
-  void AddRows(const View& view, const TileWork& work, int64_t head,
-               int64_t row, int64_t count);
-  void AddKeys(const TileWork& work, int64_t begin, int64_t end);
-
   Block block_[kMost];
   int blocks_ = 0, at_ = 0;
 };
+
+/// The rows of out of `work`, the first of its run.
+void FetchOut(const TileWork& work, Fetches& fetches);
+
+/// What `next` touches beyond what `work`, the tile before it, does: queries,
+/// out, and where keys of a band come in, these and their values.
+void FetchNext(const TileWork& work, const TileWork& next, Fetches& fetches);
+
+/// Keys that `work` comes to behind `key`, and their values, where rows are
+/// short and far apart: there the hardware finds no stream to follow, and a
+/// power of two between rows leaves L2 few places for them.
+void FetchFollowing(const TileWork& work, int64_t key, Fetches& fetches);
 
 }  // namespace saccade
 

@@ -208,7 +208,7 @@ template <class Policy, class Arithmetic>
 void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
   const Strip* const end = batch.strip + batch.strips;
   for (const Strip* s = batch.strip; s < end; ++s) arithmetic_.Pack(*s);
-  w_.fetches->AddFollowing(w_, end[-1].key + end[-1].keys);
+  FetchFollowing(w_, end[-1].key + end[-1].keys, *w_.fetches);
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);

@@ -189,11 +189,11 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
       };
       TileWork work = at(its.begin);
       Fetches fetches;
-      if (!work.queries.empty()) fetches.AddOut(work);
+      if (!work.queries.empty()) FetchOut(work, fetches);
       for (int64_t index = its.begin; index < its.end; ++index) {
         TileWork next;
         if (index + 1 < its.end) next = at(index + 1);
-        if (!next.queries.empty()) fetches.AddNext(work, next);
+        if (!next.queries.empty()) FetchNext(work, next, fetches);
         work.fetches = &fetches;
         if (!work.queries.empty()) kernels.run(work, scratch.Slot(spec, slot));
         work = next;
