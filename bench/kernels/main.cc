@@ -81,7 +81,7 @@ void PrintHelp() {
   saccade_kernels --benchmark_filter='^tile_forward/'      no parts
   saccade_kernels --benchmark_format=json                  for programs
 
-Seconds a benchmark: --benchmark_min_time (0.12 here). All other options are
+Seconds a benchmark: --benchmark_min_time (0.1 here). All other options are
 Google Benchmark's:
 )");
   benchmark::PrintDefaultHelp();
@@ -93,7 +93,7 @@ bool Begins(const char* argument, std::string_view with) {
 
 int Main(int argc, char** argv) {
   // First, so that what the user says counts.
-  static char min_time[] = "--benchmark_min_time=0.12";
+  static char min_time[] = "--benchmark_min_time=0.1";
   std::vector<char*> arguments(argv, argv + argc);
   arguments.insert(arguments.begin() + std::min(argc, 1), min_time);
   const bool own_table = std::none_of(argv, argv + argc, [](const char* a) {

@@ -119,11 +119,12 @@ const Status& Meter::MakeReady(const Case& c) {
 
 // The first run touches scratch; the second is like the others.
 void Meter::Warm() {
-  double seconds = 0;
+  constexpr double kTick = 1e-9;
+  double seconds = kTick;
   for (int i = 0; i < 2; ++i) {
     const double start = OwnSeconds();
     work_->run();
-    seconds = OwnSeconds() - start;
+    seconds = std::max(kTick, OwnSeconds() - start);
   }
   together_ = std::max(1, static_cast<int>(kShortest / seconds));
 }

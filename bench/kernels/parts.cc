@@ -184,7 +184,8 @@ void Queries(const PartJob& job) {
         rows = {q.Row<float>(0, head, tile.queries.begin), q.row_stride};
       for (int64_t i = 0; i < n; i += kLanes)
         RowsToColumns(d, rows.at + i * rows.stride, rows.stride, n - 1 - i,
-                      q.dim, 0.125f, job.scratch.queries + i, kTile);
+                      q.dim, job.pass.spec.scale, job.scratch.queries + i,
+                      kTile);
     }
 }
 
