@@ -125,7 +125,7 @@ TEST_CASE("the kernels' bench splits a pass's time into all of it") {
                                 target + "/d64/n1024/'" + kBriefly);
   INFO(answer.out);
   REQUIRE(answer.code == 0);
-  // products, exp, transposes, conversions, cutting, rest
+  // products, exp, transposes, packing, cutting, rest
   const auto split = [&](const std::string& form, const std::string& dtype) {
     std::vector<double> numbers =
         NumbersOfLastRow(answer.out, "tile_forward/" + form + "/" + target +

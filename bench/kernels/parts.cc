@@ -7,6 +7,14 @@
 // After foreach_target.
 #include <hwy/highway.h>
 
+// As in engine/tile_forward_pairs.cc.
+#if HWY_TARGET == HWY_AVX3
+#undef HWY_TARGET_STR
+#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
+#endif
+#include "engine/tile_floats-inl.h"
+#include "engine/tile_pairs-inl.h"
+#include "engine/tile_policies-inl.h"
 #include "engine/tile_products-inl.h"
 #include "simd/bf16-inl.h"
 #include "simd/transpose-inl.h"
@@ -15,7 +23,7 @@
 #define SACCADE_BENCH_KERNELS_PARTS_ONCE
 
 #include <algorithm>
-#include <limits>
+#include <bit>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -23,6 +31,7 @@
 #include "arena.h"
 #include "bench/kernels/parts.h"
 #include "engine/tile_forward.h"
+#include "simd/target.h"
 
 namespace saccade::bench::kernels {
 
@@ -49,6 +58,7 @@ struct PartJob {
   TilePass pass;
   TileScratch scratch;
   TileShape shape;
+  bool pairs;                  // in bf16's dot product
   std::vector<CutTile> tiles;  // the same in every head
 };
 
@@ -69,21 +79,6 @@ namespace {
 using bench::kernels::CutTile;
 using bench::kernels::PartJob;
 
-// What the engine's policies do to a score.
-struct Softmax {
-  static constexpr bool kRunning = true;
-  static constexpr float kHidden = -std::numeric_limits<float>::infinity();
-  HWY_INLINE V Score(V s, int64_t) const { return s; }
-};
-struct ReluSquared {
-  static constexpr bool kRunning = false;
-  static constexpr float kHidden = 0;
-  HWY_INLINE V Score(V s, int64_t) const {
-    const V positive = hn::Max(hn::Zero(d), s);
-    return hn::Mul(positive, positive);
-  }
-};
-
 // Calls run(kVecs constant) for a strip of that many vectors.
 template <int kVecs = kShape.vecs, class F>
 HWY_INLINE void ByVectors(int vecs, F run) {
@@ -92,149 +87,155 @@ HWY_INLINE void ByVectors(int vecs, F run) {
   run(std::integral_constant<int, kVecs>());
 }
 
+// Calls run(TileWork, CutTile) for every tile of the pass.
+template <class F>
+HWY_INLINE void ForTiles(const PartJob& job, F run) {
+  TileWork work;
+  work.spec = &job.pass.spec;
+  work.call = &job.pass.call;
+  work.part = &job.pass.spec.pattern[0];
+  for (work.head = 0; work.head < job.pass.spec.q_heads; ++work.head)
+    for (const CutTile& tile : job.tiles) {
+      work.queries = tile.queries;
+      work.q_row = tile.queries.begin;
+      run(work, tile);
+    }
+}
+
 // A strip of the pass, and where it stands.
 struct StripAt {
-  int64_t head;
-  const CutTile& tile;
+  const TileWork& work;
   const Batch& batch;
   const Strip& strip;
   int lane;       // the first that it concerns
   bool rescales;  // its values' product multiplies the sums beforehand
+  Sight sight;
+  float* scores;
 };
 
 // Calls run(StripAt) for every strip of the pass.
 template <class F>
 HWY_INLINE void ForStrips(const PartJob& job, F run) {
   const bool running = job.pass.spec.normaliser == Normaliser::kSoftmax;
-  for (int64_t head = 0; head < job.pass.spec.q_heads; ++head)
-    for (const CutTile& tile : job.tiles)
-      for (const Batch& batch : tile.batches) {
-        bool rescales = running;
-        for (int s = 0; s < batch.strips; ++s) {
-          const Strip& strip = batch.strip[s];
-          run(StripAt{head, tile, batch, strip, strip.first_vec * kLanes,
-                      rescales && !strip.masked});
-          rescales &= strip.masked;
-        }
+  ForTiles(job, [&](const TileWork& work, const CutTile& tile) HWY_ATTR {
+    for (const Batch& batch : tile.batches) {
+      bool rescales = running;
+      for (int i = 0; i < batch.strips; ++i) {
+        const Strip& s = batch.strip[i];
+        const int lane = s.first_vec * kLanes;
+        run(StripAt{
+            work,
+            batch,
+            s,
+            lane,
+            rescales && !s.masked,
+            {batch.seen_begin + s.start, batch.seen_end + s.start, s.first_vec},
+            job.scratch.scores + s.start * kTile + lane});
+        rescales &= s.masked;
       }
+    }
+  });
 }
 
-Rows RowsOf(const ConstView& from, int64_t head, const Strip& strip,
-            const float* packed) {
-  if (from.dtype == DType::kBF16)
-    return {packed + strip.start * from.dim, from.dim};
-  return {from.Row<float>(0, head, strip.row), from.row_stride};
-}
-
-Sight SightOf(const StripAt& x) {
-  return {x.batch.seen_begin + x.strip.start, x.batch.seen_end + x.strip.start,
-          x.strip.first_vec};
-}
-
-float* ScoresOf(const TileScratch& s, const StripAt& x) {
-  return s.scores + x.strip.start * kTile + x.lane;
-}
-
-template <class Policy>
+template <class Policy, class Arithmetic>
 void Scores(const PartJob& job) {
+  using Keys = typename Arithmetic::Keys;
   const TileScratch& s = job.scratch;
   Fetches nothing;  // there is no next tile to ask for
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
-    const Rows keys = RowsOf(job.pass.call.k, x.head, x.strip, s.keys);
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
-      const auto kernel = x.strip.masked ? ScoreStrip<Policy, vecs(), true>
-                                         : ScoreStrip<Policy, vecs(), false>;
-      kernel(Policy(), keys, job.pass.spec.qk_dim, s.queries + x.lane,
-             ScoresOf(s, x), s.max + x.lane, x.strip.keys, SightOf(x),
-             x.tile.queries.begin + x.lane - x.strip.key, nothing);
+      const auto kernel = x.strip.masked
+                              ? ScoreStrip<Policy, vecs(), true, Keys>
+                              : ScoreStrip<Policy, vecs(), false, Keys>;
+      kernel(Policy(x.work), Arithmetic(x.work, s).KeysOf(x.strip),
+             job.pass.spec.qk_dim, s.queries + x.lane, x.scores, s.max + x.lane,
+             x.strip.keys, x.sight, x.work.queries.begin + x.lane - x.strip.key,
+             nothing);
     });
   });
 }
 
+template <class Policy, class Arithmetic>
 void Weights(const PartJob& job) {
   const TileScratch& s = job.scratch;
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
-      Weigh<vecs()>(ScoresOf(s, x), s.max + x.lane, s.sum + x.lane,
-                    x.strip.keys);
+      Arithmetic::template Weigh<Policy::kRunning, vecs()>(
+          x.scores, s.max + x.lane, s.sum + x.lane, x.strip.keys);
     });
   });
 }
 
 // Products of finite values are not masked.
+template <class Arithmetic>
 void Values(const PartJob& job) {
+  using Rows = typename Arithmetic::Values;
   const TileScratch& s = job.scratch;
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
-    const Rows values = RowsOf(job.pass.call.v, x.head, x.strip, s.values);
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
-      ValueStrip<vecs(), false>(values, job.pass.spec.v_dim, ScoresOf(s, x),
-                                x.rescales ? s.factor + x.lane : nullptr,
-                                s.out + x.lane, x.strip.keys, SightOf(x));
+      ValueStrip<vecs(), false, Rows>(
+          Arithmetic(x.work, s).ValuesOf(x.strip), job.pass.spec.v_dim,
+          x.scores, x.rescales ? s.factor + x.lane : nullptr, s.out + x.lane,
+          Arithmetic::Steps(x.strip.keys), x.sight);
     });
   });
 }
 
+template <class Policy, class Arithmetic>
 void Queries(const PartJob& job) {
-  const ConstView& q = job.pass.call.q;
-  for (int64_t head = 0; head < q.heads; ++head)
-    for (const CutTile& tile : job.tiles) {
-      const int64_t n = tile.queries.size();
-      Rows rows{job.scratch.scores, q.dim};
-      if (q.dtype == DType::kF32)
-        rows = {q.Row<float>(0, head, tile.queries.begin), q.row_stride};
-      for (int64_t i = 0; i < n; i += kLanes)
-        RowsToColumns(d, rows.at + i * rows.stride, rows.stride, n - 1 - i,
-                      q.dim, job.pass.spec.scale, job.scratch.queries + i,
-                      kTile);
-    }
+  ForTiles(job, [&](const TileWork& work, const CutTile&) HWY_ATTR {
+    Arithmetic(work, job.scratch).LoadQueries(Policy(work).Factor());
+  });
 }
 
-// The pass asks for a tile's rows of out before it writes them; here they
-// are the same few rows every time.
+// The pass asks for a tile's rows of out before it writes them; here they are
+// the same few rows every time.
 void Outputs(const PartJob& job) {
   const TileScratch& s = job.scratch;
   const View& out = job.pass.call.out;
-  Rows rows{s.scores, out.dim};
-  if (out.dtype == DType::kF32 && !job.pass.spec.gated)
-    rows = {out.Row<float>(0, 0, 0), out.row_stride};
-  for (int64_t head = 0; head < out.heads; ++head)
-    for (const CutTile& tile : job.tiles) {
-      const int64_t n = tile.queries.size();
-      for (int64_t i = 0; i < n; i += kLanes)
-        ColumnsToRows(d, s.out + i, kTile, s.factor + i, out.dim,
-                      const_cast<float*>(rows.at) + i * rows.stride,
-                      rows.stride, n - 1 - i);
-    }
-}
-
-template <class From, class To>
-HWY_INLINE void ConvertRows(const From* from, int64_t from_stride, int64_t rows,
-                            int64_t dim, To* to, int64_t to_stride) {
-  for (int64_t r = 0; r < rows; ++r)
-    ConvertRow(from + r * from_stride, static_cast<size_t>(dim),
-               to + r * to_stride);
-}
-
-void Conversions(const PartJob& job) {
-  const TileCall& call = job.pass.call;
-  const TileScratch& s = job.scratch;
-  ForStrips(job, [&](const StripAt& x) HWY_ATTR {
-    const auto pack = [&](const ConstView& from, float* to) HWY_ATTR {
-      ConvertRows(from.Row<BF16>(0, x.head, x.strip.row), from.row_stride,
-                  x.strip.keys, from.dim, to + x.strip.start * from.dim,
-                  from.dim);
-    };
-    pack(call.k, s.keys);
-    pack(call.v, s.values);
+  const bool direct = out.dtype == DType::kF32 && !job.pass.spec.gated;
+  float* const rows = direct ? out.Row<float>(0, 0, 0) : s.scores;
+  const int64_t stride = direct ? out.row_stride : out.dim;
+  ForTiles(job, [&](const TileWork& work, const CutTile&) HWY_ATTR {
+    const int64_t n = work.queries.size();
+    for (int64_t i = 0; i < n; i += kLanes)
+      ColumnsToRows(d, s.out + i, kTile, s.factor + i, out.dim,
+                    rows + i * stride, stride, n - 1 - i);
+    for (int64_t i = 0; out.dtype == DType::kBF16 && i < n; ++i)
+      ConvertRow(rows + i * stride, static_cast<size_t>(out.dim),
+                 out.Row<BF16>(0, 0, i));
   });
-  for (int64_t head = 0; head < call.q.heads; ++head)
-    for (const CutTile& tile : job.tiles) {
-      const int64_t n = tile.queries.size(), row = tile.queries.begin;
-      ConvertRows(call.q.Row<BF16>(0, head, row), call.q.row_stride, n,
-                  call.q.dim, s.scores, call.q.dim);
-      ConvertRows(s.scores, call.out.dim, n, call.out.dim,
-                  call.out.Row<BF16>(0, head, row), call.out.row_stride);
-    }
+}
+
+template <class Arithmetic>
+void Packing(const PartJob& job) {
+  ForStrips(job, [&](const StripAt& x) HWY_ATTR {
+    Arithmetic(x.work, job.scratch).Pack(x.strip);
+  });
+}
+
+template <class Policy, class Arithmetic>
+void RunOf(const PartJob& job, bench::kernels::Part part) {
+  using bench::kernels::Part;
+  switch (part) {
+    case Part::kScores:
+      return Scores<Policy, Arithmetic>(job);
+    case Part::kValues:
+      return Values<Arithmetic>(job);
+    case Part::kWeights:
+      return Weights<Policy, Arithmetic>(job);
+    case Part::kQueries:
+      return Queries<Policy, Arithmetic>(job);
+    case Part::kOutputs:
+      return Outputs(job);
+    case Part::kPacking:
+      return Packing<Arithmetic>(job);
+    case Part::kCutting:
+      return CutAll(job);
+    case Part::kDiagonal:
+      Scores<Policy, Arithmetic>(job);
+      return Values<Arithmetic>(job);
+  }
 }
 
 }  // namespace
@@ -247,27 +248,17 @@ namespace {
 namespace target = saccade::HWY_NAMESPACE;
 
 void RunPart(const PartJob& job, Part part) {
+  using target::ReluSquared, target::Softmax;
   const bool softmax = job.pass.spec.normaliser == Normaliser::kSoftmax;
-  switch (part) {
-    case Part::kScores:
-      return softmax ? target::Scores<target::Softmax>(job)
-                     : target::Scores<target::ReluSquared>(job);
-    case Part::kValues:
-      return target::Values(job);
-    case Part::kWeights:
-      return target::Weights(job);
-    case Part::kQueries:
-      return target::Queries(job);
-    case Part::kOutputs:
-      return target::Outputs(job);
-    case Part::kConversions:
-      return target::Conversions(job);
-    case Part::kCutting:
-      return CutAll(job);
-    case Part::kDiagonal:
-      RunPart(job, Part::kScores);
-      return RunPart(job, Part::kValues);
-  }
+#if HWY_TARGET == HWY_AVX3
+  using target::Pairs;
+  if (job.pairs)
+    return softmax ? target::RunOf<Softmax, Pairs>(job, part)
+                   : target::RunOf<ReluSquared, Pairs>(job, part);
+#endif
+  using target::Floats;
+  return softmax ? target::RunOf<Softmax, Floats>(job, part)
+                 : target::RunOf<ReluSquared, Floats>(job, part);
 }
 
 }  // namespace
@@ -281,9 +272,9 @@ namespace {
 
 HWY_EXPORT(RunPart);
 
-// Numbers as a pass has them: weights below 1, and a maximum under which
-// exponentials taken again and again stay normal numbers.
-constexpr float kWeight = 0.01f, kMax = 7;
+// Numbers as a pass has them: weights below 1, as floats and as pairs of bf16,
+// and a maximum under which exponentials taken again and again stay normal.
+constexpr float kWeight = std::bit_cast<float>(0x3c243c24u), kMax = 7;
 
 TileScratch MakeScratch(TilePass& pass) {
   Arena count;
@@ -351,7 +342,7 @@ Work Describe(const PartJob& job, Part part) {
       return {Unit::kFloats, rows * d, {}};
     case Part::kOutputs:
       return {Unit::kFloats, rows * e, {}};
-    case Part::kConversions:
+    case Part::kPacking:
       return {
           Unit::kFloats,
           (d + e) * (rows + Sum(job, [](const CutTile&,
@@ -373,7 +364,8 @@ PartJob::PartJob(const Kernel& kernel, int64_t width, Part part)
     : pass(kernel, width, false),
       scratch(MakeScratch(pass)),
       shape(pass.spec.normaliser == Normaliser::kSoftmax ? SoftmaxTileShape()
-                                                         : ReluTileShape()) {
+                                                         : ReluTileShape()),
+      pairs(kernel.dtype == DType::kBF16 && MultipliesBF16()) {
   if (!pass.memory.status().ok()) return;
   Fill(pass.spec, scratch);
   for (int64_t i = 0; i < kernel.len; i += shape.queries()) {
@@ -389,7 +381,7 @@ bool HasPart(const Kernel& kernel, Part part) {
   switch (part) {
     case Part::kWeights:
       return !kernel.form.gau;
-    case Part::kConversions:
+    case Part::kPacking:
       return kernel.dtype == DType::kBF16;
     case Part::kDiagonal:
       return kernel.form.mask != Mask::kNone;

@@ -11,14 +11,14 @@
 namespace saccade::bench::kernels {
 
 enum class Part : uint8_t {
-  kScores,       // keys times queries, with the running maximum
-  kValues,       // values times weights, added to the sums
-  kWeights,      // exponentials, and their sums
-  kQueries,      // rows of queries to columns
-  kOutputs,      // columns of sums to rows of out, which are at hand
-  kConversions,  // of bf16: keys and values as often as tiles take them
-  kCutting,      // looking for what is visible, and cutting it into strips
-  kDiagonal,     // of both products, what is on the border of a mask
+  kScores,    // keys times queries, with the running maximum
+  kValues,    // values times weights, added to the sums
+  kWeights,   // exponentials, and their sums
+  kQueries,   // rows of queries to columns
+  kOutputs,   // columns of sums to rows of out, which are at hand
+  kPacking,   // bf16 keys and values, as products want them
+  kCutting,   // looking for what is visible, and cutting it into strips
+  kDiagonal,  // of both products, what is on the border of a mask
 };
 
 /// Which column of the cost split a part belongs to.
@@ -26,12 +26,12 @@ enum class Share : uint8_t {
   kProducts,
   kExponentials,
   kTransposes,
-  kConversions,
+  kPacking,
   kCutting,
   kNone,  // none: it is in others
 };
 constexpr std::string_view kShares[] = {"products", "exp", "transposes",
-                                        "conversions", "cutting"};
+                                        "packing", "cutting"};
 
 struct PartEntry {
   Part part;
@@ -44,7 +44,7 @@ constexpr PartEntry kParts[] = {
     {Part::kWeights, "exp", Share::kExponentials},
     {Part::kQueries, "queries", Share::kTransposes},
     {Part::kOutputs, "outputs", Share::kTransposes},
-    {Part::kConversions, "conversions", Share::kConversions},
+    {Part::kPacking, "packing", Share::kPacking},
     {Part::kCutting, "cutting", Share::kCutting},
     {Part::kDiagonal, "diagonal", Share::kNone},
 };

@@ -34,7 +34,7 @@ all the near caches; or gain, then it is negative.
 
 )";
 
-constexpr int kPassWidth = 40;
+constexpr int kPassWidth = 44;
 
 std::string Counter(const benchmark::UserCounters& counters,
                     std::string_view name, const char* format) {
