@@ -310,7 +310,7 @@ TEST_CASE("what would take too long, or too much, is skipped with the reason") {
           result = r;
           return Status();
         },
-        [](double, std::string_view) {}, [](double, double) {});
+        [](double, std::string_view) {}, [](DType, double, double) {});
     CHECK(status.ok());
     CHECK(result.status == "skipped");
     CHECK(result.ns.empty());

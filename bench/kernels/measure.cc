@@ -23,8 +23,10 @@ constexpr double kShortest = 1e-4;
 // run, it is what others' work disturbed least.
 class Peaks {
  public:
-  explicit Peaks(const StreamPeak* stream)
-      : stream_(stream), between_(stream ? kBetweenStreams : kBetweenPeaks) {
+  Peaks(DType dtype, const StreamPeak* stream)
+      : dtype_(dtype),
+        stream_(stream),
+        between_(stream ? kBetweenStreams : kBetweenPeaks) {
     for (int i = 0; i < kFirstSamples; ++i) Sample();
   }
 
@@ -46,15 +48,16 @@ class Peaks {
       stream_best_ = std::max(stream_best_, stream_->SampleOwn());
       return;
     }
-    target_ = std::max(target_, SampleOwnFmaPeak());
+    target_ = std::max(target_, SampleOwnFmaPeak(dtype_));
     const std::string_view best = TargetNames().front();
     if (ChosenTarget() != best) {
       const ScopedTarget scope(best);
-      machine_ = std::max(machine_, SampleOwnFmaPeak());
+      machine_ = std::max(machine_, SampleOwnFmaPeak(dtype_));
     }
     machine_ = std::max(machine_, target_);
   }
 
+  const DType dtype_;
   const StreamPeak* stream_;
   const double between_;
   double since_ = 0;  // seconds of runs
@@ -142,7 +145,7 @@ void Meter::Run(const Case& c, benchmark::State& state) {
     state.SkipWithError(status.message().c_str());
     return;
   }
-  Peaks peaks(stream);
+  Peaks peaks(c.kernel->dtype, stream);
   std::vector<double> seconds;
   seconds.reserve(static_cast<size_t>(state.max_iterations));
   for (auto _ : state) {
