@@ -166,7 +166,7 @@ class Tiles {
 // Tiles in a run: one thread's, so that it can ask for the memory of the next
 // one; few enough that threads end together.
 int64_t RunOf(int64_t tiles, int slots) {
-  constexpr int64_t kMost = 8, kRunsPerSlot = 8;
+  constexpr int64_t kMost = 16, kRunsPerSlot = 8;
   return std::clamp<int64_t>(tiles / (kRunsPerSlot * slots), 1, kMost);
 }
 
