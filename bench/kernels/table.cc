@@ -128,13 +128,13 @@ void TableReporter::PrintShares() const {
   if (columns.size() < 2) return;
   std::ostream& out = GetOutputStream();
   fmt::print(out, "\n{:<{}}", "share of the target's peak, %", kPassWidth);
-  for (const std::string& column : columns) fmt::print(out, " {:>9}", column);
+  for (const std::string& column : columns) fmt::print(out, " {:>14}", column);
   out << '\n';
   for (const std::string& row : rows) {
     fmt::print(out, "{:<{}}", row, kPassWidth);
     for (const std::string& column : columns) {
       const auto it = shares[row].find(column);
-      fmt::print(out, " {:>9}",
+      fmt::print(out, " {:>14}",
                  it == shares[row].end() ? std::string("-")
                                          : fmt::format("{:.0f}", it->second));
     }
