@@ -311,6 +311,7 @@ Status Run::ReadJobText(const Job& job, const Model& model) {
                      {"low", reading.bits.low},
                      {"high", reading.bits.high},
                      {"tokens", reading.tokens}});
+        if (reading.bucket) made["bucket"] = *reading.bucket;
         records.push_back(made);
       }
     }

@@ -86,8 +86,8 @@ struct Curve {
   Outcome outcome;
   int64_t train_len = 0;
   double chance = kNaN;
-  std::map<int64_t, std::map<int64_t, Estimate>> seeds;  // by x, by seed
-  std::map<int64_t, Estimate> points;                    // by x: over seeds
+  std::map<int64_t, BySeed> seeds;     // by x
+  std::map<int64_t, Estimate> points;  // by x: over seeds
 };
 
 struct Training {

@@ -1,6 +1,7 @@
 // What was learned: text beyond the training length, probes, training itself.
 #include <fmt/format.h>
 
+#include <array>
 #include <set>
 
 #include "reports/chart.h"
@@ -24,9 +25,13 @@ std::string Explain(const std::string& protocol) {
     return "The last training length of each segment only.";
   }
   if (protocol == "sliding") {
-    return "A view that moves by a quarter of the training length.";
+    return "One passage, by a view that moves on by a quarter of the training "
+           "length and scores what is new to it.";
   }
-  if (protocol == "position") return "Loss by position in a long segment.";
+  if (protocol == "position") {
+    return "Bytes of the longest segments by how many bytes stand before them, "
+           "from 2^k on; those that none stands before are in the table only.";
+  }
   return "";
 }
 
@@ -60,6 +65,15 @@ std::string Show(const Estimate& estimate, int digits) {
 // Tokens read, as multiples of the training length where that is even.
 bool Multiples(const std::string& what, const Curve& curve) {
   return what != "position" && curve.train_len > 0;
+}
+
+// The lengths that models were trained at.
+std::set<int64_t> TrainedAt(const std::map<CurveKey, Curve>& curves) {
+  std::set<int64_t> lengths;
+  for (const auto& [key, curve] : curves) {
+    if (curve.train_len > 0) lengths.insert(curve.train_len);
+  }
+  return lengths;
 }
 
 struct Reading {
@@ -131,6 +145,12 @@ Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
       chart.guides.push_back({false, bits, name});
     }
   }
+  if (reading.what == "position") {
+    for (const int64_t len : TrainedAt(curves)) {
+      chart.guides.push_back(
+          {true, static_cast<double>(len), "training length"});
+    }
+  }
   figure.id = id;
   figure.chart = ToJson(chart);
   return figure;
@@ -196,7 +216,7 @@ Table TrainingTable(const Model& model) {
 
 }  // namespace
 
-Section TextSection(const Model& model) {
+Section TextSection(const Model& model, const Verdict& verdict) {
   Section section;
   section.id = "text";
   section.title = "Text beyond the training length";
@@ -228,7 +248,10 @@ Section TextSection(const Model& model) {
                     Explain(protocol), SeedsOf(model.texts, protocol));
     section.figures.push_back(std::move(figure));
   }
-  if (!model.anchors.empty()) section.tables.push_back(AnchorTable(model));
+  for (Table& table : std::array{DifferenceTable(model, verdict),
+                                 ProtocolTable(model), AnchorTable(model)}) {
+    if (!table.rows.empty()) section.tables.push_back(std::move(table));
+  }
   return section;
 }
 

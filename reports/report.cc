@@ -125,7 +125,7 @@ Page MakePage(const Model& model) {
   page.pictures = QualityAgainstSpeed(model, verdict);
   for (Section section :
        {TimeSection(model), DecodeSection(model), PeakSection(model),
-        PeerSection(model), MemorySection(model), TextSection(model),
+        PeerSection(model), MemorySection(model), TextSection(model, verdict),
         ProbeSection(model), ClaimSection(model), CheckSection(model),
         TrainingSection(model), GapSection(model), MachineSection(model)}) {
     if (section.figures.empty() && section.tables.empty()) continue;

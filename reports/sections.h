@@ -26,9 +26,15 @@ Section PeerSection(const Model& model);
 Section MemorySection(const Model& model);
 
 // quality_sections.cc
-Section TextSection(const Model& model);
+Section TextSection(const Model& model, const Verdict& verdict);
 Section ProbeSection(const Model& model);
 Section TrainingSection(const Model& model);
+
+// text_tables.cc
+/// Bits a byte at 1, 4, 16 and 32 times the training length, by protocol.
+Table ProtocolTable(const Model& model);
+/// How far each is behind the best at the longest length, and who ties.
+Table DifferenceTable(const Model& model, const Verdict& verdict);
 
 // fact_sections.cc
 Section ClaimSection(const Model& model);

@@ -1,22 +1,12 @@
 #include "reports/stats.h"
 
 #include <algorithm>
+#include <cmath>
+
+#include "record/statistics.h"
 
 namespace saccade::reports {
 namespace {
-
-// Student's t, two-sided 95 %, by degrees of freedom.
-double StudentT(int freedom) {
-  constexpr double kT[] = {12.706, 4.303, 3.182, 2.776, 2.571,
-                           2.447,  2.365, 2.306, 2.262, 2.228};
-  constexpr int kKnown = 10;
-  if (freedom <= kKnown) return kT[freedom - 1];
-  // Within 0.2 % from 11 degrees on (first terms of Cornish & Fisher 1938).
-  const double z = 1.959964;
-  return z + (z * z * z + z) / (4.0 * freedom) +
-         (5 * std::pow(z, 5) + 16 * std::pow(z, 3) + 3 * z) /
-             (96.0 * freedom * freedom);
-}
 
 // How many of n sorted samples at each end lie outside the 95 % interval of
 // the median. The number of samples below the true median is binomial(n, 1/2).
@@ -34,6 +24,31 @@ size_t OutsideInterval(size_t n) {
     tail += term;
   }
   return cut > 0 ? cut - 1 : 0;
+}
+
+double HalfWidth(const Estimate& e) {
+  return e.bounded() ? (e.high - e.low) / 2 : 0;
+}
+
+Difference DifferenceOf(const BySeed& base, const BySeed& other) {
+  std::vector<double> pairs;
+  std::vector<Estimate> bases, others;
+  for (const auto& [seed, reading] : other) {
+    const auto same = base.find(seed);
+    others.push_back(reading);
+    if (same != base.end() && same->second.known() && reading.known())
+      pairs.push_back(reading.value - same->second.value);
+  }
+  for (const auto& [seed, reading] : base) bases.push_back(reading);
+  if (pairs.size() > 1) {
+    const record::MeanTest test = record::TestMean(pairs);
+    return {{test.mean, test.low, test.high, test.count}, test.p};
+  }
+  // As if independent: the bytes are the same, so this errs to the safe side.
+  const Estimate a = MeanOverSeeds(bases), b = MeanOverSeeds(others);
+  const double value = b.value - a.value;
+  const double half = std::hypot(HalfWidth(a), HalfWidth(b));
+  return {{value, value - half, value + half, static_cast<int>(pairs.size())}};
 }
 
 }  // namespace
@@ -68,20 +83,34 @@ Estimate MeanOverSeeds(const std::vector<Estimate>& readings) {
     if (reading.known()) known.push_back(reading);
   }
   if (known.empty()) return {};
-  const auto n = static_cast<int>(known.size());
-  if (n == 1) {
+  if (known.size() == 1) {
     known[0].count = 1;
     return known[0];
   }
-  double sum = 0;
-  for (const Estimate& reading : known) sum += reading.value;
-  const double mean = sum / n;
-  double squares = 0;
-  for (const Estimate& reading : known) {
-    squares += (reading.value - mean) * (reading.value - mean);
+  std::vector<double> values;
+  for (const Estimate& reading : known) values.push_back(reading.value);
+  const record::MeanTest test = record::TestMean(values);
+  return {test.mean, test.low, test.high, test.count};
+}
+
+std::vector<Difference> DifferencesFrom(
+    const BySeed& base, const std::vector<const BySeed*>& others) {
+  std::vector<Difference> differences;
+  std::vector<double> p;
+  for (const BySeed* other : others) {
+    differences.push_back(DifferenceOf(base, *other));
+    p.push_back(differences.back().p);
   }
-  const double half = StudentT(n - 1) * std::sqrt(squares / (n - 1) / n);
-  return {mean, mean - half, mean + half, n};
+  const std::vector<double> adjusted = record::Holm(p);
+  for (size_t i = 0; i < differences.size(); ++i) {
+    Difference& d = differences[i];
+    d.p = adjusted[i];
+    // Without seeds there is nothing to adjust.
+    const bool sure =
+        std::isnan(d.p) ? d.bits.low > 0 || d.bits.high < 0 : d.p < 0.05;
+    d.tie = !sure || std::abs(d.bits.value) <= kTieBits;
+  }
+  return differences;
 }
 
 PowerFit FitPower(const std::vector<std::pair<int64_t, double>>& points) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,28 @@ Estimate Median(std::vector<double> samples);
 /// Mean of one value a seed; Student's interval from two seeds on, and the
 /// interval of the lone reading otherwise.
 Estimate MeanOverSeeds(const std::vector<Estimate>& readings);
+
+/// A reading by each seed.
+using BySeed = std::map<int64_t, Estimate>;
+
+/// Differences in bits a byte up to this are ties (extrapolation.md).
+inline constexpr double kTieBits = 0.02;
+
+/// How readings stand against another: negative is less.
+struct Difference {
+  /// The mean over the seeds that both have and Student's interval; where they
+  /// share fewer than two, the intervals of both together.
+  Estimate bits;
+  /// That the difference is zero, by seeds, adjusted for the number of others
+  /// (Holm 1979); NaN where there are fewer than two seeds.
+  double p = kNaN;
+  /// Not surely different, or by no more than kTieBits.
+  bool tie = true;
+};
+
+/// One for each of the others.
+std::vector<Difference> DifferencesFrom(
+    const BySeed& base, const std::vector<const BySeed*>& others);
 
 /// y = c n^exponent, fitted by least squares on logarithms.
 struct PowerFit {

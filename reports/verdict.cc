@@ -254,6 +254,12 @@ void JudgeQuality(const Model& model, const Verdict& verdict, VerdictRow& row) {
     const Curve* window =
         FindCurve(model.texts, verdict.protocol, row.trained, kWindow);
     row.far_window = PointAt(window, verdict.far_multiple * unit);
+    const bool cut =
+        row.far_window.known() && BestFar(row).value == row.far_window.value;
+    if (BestFar(row).known()) {
+      row.best_far =
+          &(cut ? window : plain)->seeds.at(verdict.far_multiple * unit);
+    }
   }
   const Curve* probe =
       FindCurve(model.probes, verdict.probe, row.trained, kPlain);
@@ -292,6 +298,31 @@ int MarkLeast(std::vector<VerdictRow>& rows, bool VerdictRow::*mark,
   return best;
 }
 
+// Text is compared by seeds: much of what differs between two of them is the
+// same for all variants.
+void MarkBestText(Verdict& verdict) {
+  const auto alone = [](const Estimate&, const Estimate&) { return false; };
+  verdict.best_text =
+      MarkLeast(verdict.rows, &VerdictRow::best_text, BestFar, alone);
+  if (verdict.best_text < 0) return;
+  VerdictRow& best = verdict.rows[static_cast<size_t>(verdict.best_text)];
+  best.best_text = true;
+  std::vector<VerdictRow*> rows;
+  std::vector<const BySeed*> readings;
+  for (VerdictRow& row : verdict.rows) {
+    if (&row == &best || row.best_far == nullptr) continue;
+    rows.push_back(&row);
+    readings.push_back(row.best_far);
+  }
+  const std::vector<Difference> differences =
+      DifferencesFrom(*best.best_far, readings);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    rows[i]->behind = differences[i];
+    rows[i]->best_text =
+        differences[i].tie && rows[i]->check.kind != Outcome::Kind::kFail;
+  }
+}
+
 Estimate BytesOf(const Weight* weight, double Weight::*bytes) {
   if (weight == nullptr || !weight->outcome.ok()) return {};
   return {weight->*bytes};
@@ -319,11 +350,7 @@ void MarkBest(Verdict& verdict) {
       verdict.rows, &VerdictRow::least_state,
       [](const VerdictRow& row) { return BytesOf(row.decode, &Weight::state); },
       equal);
-  verdict.best_text =
-      MarkLeast(verdict.rows, &VerdictRow::best_text, BestFar,
-                [](const Estimate& a, const Estimate& b) {
-                  return a.value - b.value <= kTieBits || Overlap(a, b);
-                });
+  MarkBestText(verdict);
   MarkLeast(
       verdict.rows, &VerdictRow::best_recall,
       [](const VerdictRow& row) -> Estimate {

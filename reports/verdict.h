@@ -27,8 +27,12 @@ struct VerdictRow {
   const Weight* forward = nullptr;  // at the length of memory figures
   const Weight* decode = nullptr;
   Estimate near, far, far_window;  // bits a byte
-  bool best_text = false;          // far or far_window, or tied with the best
-  Estimate recall;                 // of the first probe, at its longest length
+  // By seed: far or far_window, whichever is less.
+  const BySeed* best_far = nullptr;
+  // Of that, against the best row's.
+  Difference behind;
+  bool best_text = false;  // far or far_window, or tied with the best
+  Estimate recall;         // of the first probe, at its longest length
   bool best_recall = false;
   // Half the answers right at a length that it was trained at. If not, what it
   // does farther off says nothing of distance.
@@ -57,8 +61,6 @@ struct Verdict {
 
 /// The test-time changes that the verdict looks at.
 inline constexpr char kPlain[] = "plain", kWindow[] = "window";
-/// Differences in bits a byte below this are ties (extrapolation.md).
-inline constexpr double kTieBits = 0.02;
 
 /// Points into the model, which must outlive it.
 Verdict MakeVerdict(const Model& model);

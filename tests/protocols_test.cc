@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -88,7 +90,8 @@ TEST_CASE("protocols score the tokens they say") {
   const std::string text = Noise(2000, 1);
   for (const int64_t r : {1, 2, 4}) {
     const auto readings = Read(model, text, r);
-    REQUIRE(readings.size() == 3);
+    const size_t positions = r == 4 ? 7 : 0;  // 0, 1, 2-3 ... 32-63
+    REQUIRE(readings.size() == 4 + positions);
     // 1000 bytes hold 15 segments of 64: 960 bytes at every length.
     CHECK(readings[0].protocol == "nonoverlap");
     CHECK(readings[0].tokens == 960);
@@ -96,6 +99,14 @@ TEST_CASE("protocols score the tokens they say") {
     CHECK(readings[1].tokens == 960 / r);
     CHECK(readings[2].protocol == "same-target");
     CHECK(readings[2].tokens == 5 * 4);
+    CHECK(readings[3].protocol == "sliding");
+    CHECK(readings[3].tokens == 5 * 4);
+    for (size_t i = 0; i < positions; ++i) {
+      const Reading& reading = readings[4 + i];
+      CHECK(reading.protocol == "position");
+      CHECK(reading.bucket == (i == 0 ? 0 : 1 << (i - 1)));
+      CHECK(reading.tokens == 15 * std::max<int64_t>(*reading.bucket, 1));
+    }
     for (const Reading& reading : readings) {
       CHECK(reading.bits.low <= reading.bits.value);
       CHECK(reading.bits.value <= reading.bits.high);
@@ -110,11 +121,89 @@ TEST_CASE("protocols score the tokens they say") {
   CHECK(stopped->empty());
 }
 
+// Readings by protocol, buckets left out, of losses that are known.
+using Loss = std::function<double(int64_t byte, int64_t position)>;
+std::map<std::string, double> ReadKnown(int64_t multiple, const Loss& loss,
+                                        std::vector<Reading>* all = nullptr) {
+  ReadOptions options = kReading;
+  options.multiple = multiple;
+  const auto readings = ReadBy(
+      [&](std::span<const int64_t> begins,
+          int64_t len) -> Result<std::vector<double>> {
+        std::vector<double> bits;
+        for (const int64_t begin : begins) {
+          for (int64_t i = 0; i < len; ++i) bits.push_back(loss(begin + i, i));
+        }
+        return bits;
+      },
+      2000, options);
+  REQUIRE(readings.ok());
+  if (all != nullptr) *all = *readings;
+  std::map<std::string, double> bits;
+  for (const Reading& reading : *readings) {
+    if (!reading.bucket)
+      bits[std::string(reading.protocol)] = reading.bits.value;
+  }
+  return bits;
+}
+
+TEST_CASE("of a loss by position alone, every protocol gives its mean there") {
+  const Loss position = [](int64_t, int64_t i) {
+    return static_cast<double>(i);
+  };
+  for (const int64_t r : {1, 2, 4}) {
+    const double last = static_cast<double>(16 * r) - 1;
+    std::vector<Reading> all;
+    const auto bits = ReadKnown(r, position, &all);
+    CHECK(bits.at("nonoverlap") == last / 2);
+    CHECK(bits.at("tail") == last - 7.5);
+    CHECK(bits.at("same-target") == last - 1.5);
+    CHECK(bits.at("sliding") == last - 1.5);
+    for (const Reading& reading : all) {
+      // No segment differs from another.
+      CHECK(reading.bits.low == reading.bits.high);
+      if (!reading.bucket) continue;
+      const auto from = static_cast<double>(*reading.bucket);
+      const double to = std::max(2 * from, 1.0) - 1;
+      CHECK(reading.bits.value == (from + to) / 2);
+    }
+  }
+}
+
+TEST_CASE(
+    "of a loss by byte alone, fixed bytes give the same at every length") {
+  const Loss byte = [](int64_t at, int64_t) { return static_cast<double>(at); };
+  for (const int64_t r : {1, 2, 4}) {
+    const auto bits = ReadKnown(r, byte);
+    CHECK(bits.at("nonoverlap") == 959.0 / 2);
+    // The last four of what ends at 64, 548, 1032, 1516 and 2000.
+    CHECK(bits.at("same-target") == 1032 - 2.5);
+    // 60 .. 79, each once.
+    CHECK(bits.at("sliding") == 69.5);
+  }
+}
+
+TEST_CASE("a text of just one segment can be read; a shorter one cannot") {
+  ReadOptions options = kReading;
+  options.multiple = 4;
+  const Reader zeros = [](std::span<const int64_t> begins, int64_t len) {
+    return Result<std::vector<double>>(
+        std::vector<double>(begins.size() * len));
+  };
+  const auto readings = ReadBy(zeros, 64, options);
+  REQUIRE(readings.ok());
+  CHECK(readings->at(0).tokens == 64);
+  CHECK(readings->at(3).protocol == "sliding");
+  CHECK(readings->at(3).tokens == 4);
+  CHECK(ReadBy(zeros, 63, options).status().code() == Code::kUnsupported);
+}
+
 TEST_CASE("protocols read what they say, and nothing else") {
   const Model model = MakeModel("softmax.flash+rope", 257, 16);
   const std::string text = Noise(2000, 1);
   // Targets end at 64, 548, 1032, 1516 and 2000; each is scored in its last 4
-  // bytes and seen with 16 r bytes that end there.
+  // bytes and seen with 16 r bytes that end there. Sliding views end at 64, 68
+  // .. 80.
   for (const int64_t r : {1, 2, 4}) {
     CAPTURE(r);
     const auto before = Read(model, text, r);
@@ -123,8 +212,8 @@ TEST_CASE("protocols read what they say, and nothing else") {
       other[at] = '#';
       const auto after = Read(model, other, r);
       std::string which;
-      for (int i = 0; i < 3; ++i) {
-        if (after[i].bits.value != before[i].bits.value) which += "nts"[i];
+      for (int i = 0; i < 4; ++i) {
+        if (after[i].bits.value != before[i].bits.value) which += "ntsS"[i];
       }
       return which;
     };
@@ -140,6 +229,10 @@ TEST_CASE("protocols read what they say, and nothing else") {
     CHECK(changed(1032 - 16 * r - 1) == "");
     // In no segment at all; 960 is the first byte that is not read.
     CHECK(changed(1200) == "");
+    CHECK(changed(79).find('S') != std::string::npos);
+    CHECK(changed(80).find('S') == std::string::npos);
+    CHECK((changed(64 - 16 * r).find('S') != std::string::npos));
+    if (r == 1) CHECK(changed(64 - 16 * r - 1).find('S') == std::string::npos);
     if (r == 1) CHECK(changed(960) == "");
     CHECK(changed(959).find('n') == 0);
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <numbers>
+#include <utility>
 
 #include "bench/learn/pass.h"
 #include "bench/learn/train.h"
@@ -12,44 +13,97 @@
 namespace saccade::bench {
 namespace {
 
-using Tick = std::function<bool(int64_t)>;
-
-// Where the segments of `nonoverlap` begin.
-std::vector<int64_t> SeparateSegments(int64_t text_bytes,
-                                      const ReadOptions& o) {
-  const int64_t longest = o.longest * o.train_len,
-                len = o.multiple * o.train_len;
-  const int64_t bytes =
-      std::max(std::min(o.test_bytes, text_bytes) / longest, int64_t{1}) *
-      longest;
-  std::vector<int64_t> begins(bytes / len);
-  for (size_t i = 0; i < begins.size(); ++i) begins[i] = i * len;
-  return begins;
+// Bytes that a segment of same-target or sliding scores.
+int64_t Stride(const ReadOptions& o) {
+  return std::max<int64_t>(o.train_len / 4, 1);
 }
 
-// Where the segments of `same-target` begin: their ends do not depend on r.
-std::vector<int64_t> TargetSegments(int64_t text_bytes, const ReadOptions& o) {
-  const int64_t longest = o.longest * o.train_len;
-  const int64_t room = text_bytes - longest;
-  std::vector<int64_t> begins(o.targets);
-  for (int64_t i = 0; i < o.targets; ++i) {
-    const int64_t end =
-        longest + room * i / std::max<int64_t>(o.targets - 1, 1);
-    begins[i] = end - o.multiple * o.train_len;
+std::vector<int64_t> SeparateSegments(int64_t text_bytes,
+                                      const ReadOptions& o) {
+  const int64_t bytes =
+      std::max(std::min(o.test_bytes, text_bytes) / o.most(), int64_t{1}) *
+      o.most();
+  std::vector<int64_t> begins(bytes / o.len());
+  for (size_t i = 0; i < begins.size(); ++i) {
+    begins[i] = static_cast<int64_t>(i) * o.len();
   }
   return begins;
 }
 
-// Losses in bits, [segments, len]; empty when stopped.
-Result<std::vector<double>> Losses(const Model& model, std::string_view text,
-                                   const std::vector<int64_t>& begins,
-                                   int64_t len, int64_t window, Exec& exec,
-                                   const Tick& tick) {
-  constexpr int64_t kTokens = 4096;  // a pass: enough to keep threads busy
+// Their ends do not depend on r.
+std::vector<int64_t> TargetSegments(int64_t text_bytes, const ReadOptions& o) {
+  const int64_t room = text_bytes - o.most();
+  std::vector<int64_t> begins(o.targets);
+  for (int64_t i = 0; i < o.targets; ++i) {
+    const int64_t end =
+        o.most() + room * i / std::max<int64_t>(o.targets - 1, 1);
+    begins[i] = end - o.len();
+  }
+  return begins;
+}
+
+// Nor do these.
+std::vector<int64_t> SlidingSegments(int64_t text_bytes, const ReadOptions& o) {
+  const int64_t fit = (text_bytes - o.most()) / Stride(o) + 1;
+  std::vector<int64_t> begins(std::min(o.targets, fit));
+  for (size_t i = 0; i < begins.size(); ++i) {
+    begins[i] = o.most() - o.len() + static_cast<int64_t>(i) * Stride(o);
+  }
+  return begins;
+}
+
+// The mean over positions [from, to) of each segment.
+Reading MeanOver(std::string_view protocol, const SegmentLosses& losses,
+                 int64_t from, int64_t to) {
+  std::vector<double> means;
+  const auto end = static_cast<int64_t>(losses.bits.size());
+  for (int64_t begin = 0; begin < end; begin += losses.len) {
+    means.push_back(
+        Mean({&losses.bits[begin + from], static_cast<size_t>(to - from)}));
+  }
+  const auto count = static_cast<int64_t>(means.size());
+  return {protocol, {}, Bootstrap(means), count * (to - from)};
+}
+
+std::vector<Reading> ScoreAll(std::string_view name, const SegmentLosses& x,
+                              const ReadOptions&) {
+  return {MeanOver(name, x, 0, x.len)};
+}
+
+std::vector<Reading> ScoreTail(std::string_view name, const SegmentLosses& x,
+                               const ReadOptions& o) {
+  return {MeanOver(name, x, x.len - o.train_len, x.len)};
+}
+
+std::vector<Reading> ScoreEnd(std::string_view name, const SegmentLosses& x,
+                              const ReadOptions& o) {
+  return {MeanOver(name, x, x.len - Stride(o), x.len)};
+}
+
+std::vector<Reading> ScorePositions(std::string_view name,
+                                    const SegmentLosses& x,
+                                    const ReadOptions&) {
+  std::vector<Reading> readings;
+  for (int64_t from = 0; from < x.len; from = std::max<int64_t>(2 * from, 1)) {
+    const int64_t to = std::min(std::max<int64_t>(2 * from, 1), x.len);
+    readings.push_back(MeanOver(name, x, from, to));
+    readings.back().bucket = from;
+  }
+  return readings;
+}
+
+bool Applies(const Protocol& protocol, const ReadOptions& o) {
+  return !protocol.longest_only || o.multiple == o.longest;
+}
+
+// The losses of a model, batch by batch.
+Result<std::vector<double>> LossesOf(const Model& model, std::string_view text,
+                                     std::span<const int64_t> begins,
+                                     const PassOptions& shape, Exec& exec,
+                                     const std::function<bool(int64_t)>& tick) {
   const auto count = static_cast<int64_t>(begins.size());
-  const int64_t batch = std::clamp<int64_t>(kTokens / len, 1, count);
-  Result<std::unique_ptr<Pass>> made =
-      Pass::Make(model, {.batch = batch, .len = len, .window = window}, exec);
+  const int64_t batch = shape.batch, len = shape.len;
+  Result<std::unique_ptr<Pass>> made = Pass::Make(model, shape, exec);
   if (!made.ok()) return made.status();
   Pass& pass = **made;
   std::vector<int32_t> tokens(batch * len), targets(batch * len);
@@ -72,46 +126,83 @@ Result<std::vector<double>> Losses(const Model& model, std::string_view text,
   return losses;
 }
 
-// The mean over the last `scored` positions of each segment.
-Reading Summarise(std::string protocol, const std::vector<double>& losses,
-                  int64_t len, int64_t scored) {
-  std::vector<double> means;
-  for (size_t end = len; end <= losses.size(); end += len) {
-    means.push_back(Mean({&losses[end - scored], static_cast<size_t>(scored)}));
-  }
-  return {std::move(protocol), Bootstrap(means),
-          static_cast<int64_t>(means.size()) * scored};
-}
-
 }  // namespace
 
-Result<std::vector<Reading>> ReadText(const Model& model, std::string_view text,
-                                      const ReadOptions& o, Exec& exec,
-                                      const Tick& tick) {
-  const int64_t len = o.multiple * o.train_len;
-  const auto bytes = static_cast<int64_t>(text.size());
-  if (bytes < o.longest * o.train_len) {
+std::span<const Protocol> Protocols() {
+  static constexpr Protocol kAll[] = {
+      {"nonoverlap",
+       "all bytes of separate segments of r L, their starts included",
+       SeparateSegments, ScoreAll},
+      {"tail", "the last L bytes of each of these segments", SeparateSegments,
+       ScoreTail},
+      {"same-target",
+       "one fixed set of bytes, spread over the text, behind contexts of r L",
+       TargetSegments, ScoreEnd},
+      {"sliding",
+       "one fixed passage, by a view of r L that moves on by L/4 and scores "
+       "what is new",
+       SlidingSegments, ScoreEnd},
+      {"position", "separate segments of r L, by log2 bucket of position",
+       SeparateSegments, ScorePositions, true},
+  };
+  return kAll;
+}
+
+Result<std::vector<Reading>> ReadBy(const Reader& reader, int64_t text_bytes,
+                                    const ReadOptions& o) {
+  if (text_bytes < o.most()) {
     return Unsupported(fmt::format("the test text has {} bytes, fewer than {}",
-                                   bytes, o.longest * o.train_len));
+                                   text_bytes, o.most()));
   }
-  Result<std::vector<double>> separate = Losses(
-      model, text, SeparateSegments(bytes, o), len, o.window, exec, tick);
-  if (!separate.ok()) return separate.status();
-  if (separate->empty()) return std::vector<Reading>();
-  Result<std::vector<double>> targets =
-      Losses(model, text, TargetSegments(bytes, o), len, o.window, exec, tick);
-  if (!targets.ok()) return targets.status();
-  if (targets->empty()) return std::vector<Reading>();
-  const int64_t target = std::max<int64_t>(o.train_len / 4, 1);
-  return std::vector<Reading>{Summarise("nonoverlap", *separate, len, len),
-                              Summarise("tail", *separate, len, o.train_len),
-                              Summarise("same-target", *targets, len, target)};
+  std::vector<std::pair<decltype(Protocol::segments), SegmentLosses>> read;
+  std::vector<Reading> readings;
+  for (const Protocol& protocol : Protocols()) {
+    if (!Applies(protocol, o)) continue;
+    auto known = std::find_if(read.begin(), read.end(), [&](const auto& r) {
+      return r.first == protocol.segments;
+    });
+    if (known == read.end()) {
+      Result<std::vector<double>> bits =
+          reader(protocol.segments(text_bytes, o), o.len());
+      if (!bits.ok()) return bits.status();
+      if (bits->empty()) return std::vector<Reading>();
+      read.push_back({protocol.segments, {o.len(), std::move(*bits)}});
+      known = read.end() - 1;
+    }
+    for (Reading& r : protocol.score(protocol.name, known->second, o)) {
+      readings.push_back(std::move(r));
+    }
+  }
+  return readings;
+}
+
+Result<std::vector<Reading>> ReadText(
+    const Model& model, std::string_view text, const ReadOptions& o, Exec& exec,
+    const std::function<bool(int64_t tokens)>& tick) {
+  constexpr int64_t kTokens = 4096;  // a pass: enough to keep threads busy
+  const Reader reader = [&](std::span<const int64_t> begins, int64_t len) {
+    const auto count = static_cast<int64_t>(begins.size());
+    const PassOptions shape = {
+        .batch = std::clamp<int64_t>(kTokens / len, 1, count),
+        .len = len,
+        .window = o.window};
+    return LossesOf(model, text, begins, shape, exec, tick);
+  };
+  return ReadBy(reader, static_cast<int64_t>(text.size()), o);
 }
 
 int64_t ReadTokens(int64_t text_bytes, const ReadOptions& o) {
-  const int64_t len = o.multiple * o.train_len;
-  return static_cast<int64_t>(SeparateSegments(text_bytes, o).size()) * len +
-         o.targets * len;
+  int64_t tokens = 0;
+  std::vector<decltype(Protocol::segments)> read;
+  for (const Protocol& protocol : Protocols()) {
+    if (!Applies(protocol, o) ||
+        std::find(read.begin(), read.end(), protocol.segments) != read.end()) {
+      continue;
+    }
+    read.push_back(protocol.segments);
+    tokens += std::ssize(protocol.segments(text_bytes, o)) * o.len();
+  }
+  return tokens;
 }
 
 }  // namespace saccade::bench
