@@ -70,8 +70,9 @@ struct PairKeys {
     };
     int64_t c = 0;
     HWY_UNROLL(1)
-    for (; c + 2 <= dim; c += 2) step(c, Pair);
-    if (c < dim) step(c, Single);
+    for (; c + 2 <= dim; c += 2)
+      step(c, [](const BF16* x) HWY_ATTR { return Pair(x); });
+    if (c < dim) step(c, [](const BF16* x) HWY_ATTR { return Single(x); });
   }
 };
 
