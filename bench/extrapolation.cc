@@ -240,8 +240,11 @@ Status Run::WriteAnchors() {
 
 Status Run::WriteLenses(const Job& job, const Model& fresh) {
   const Result<StartRatios> ratios =
-      MeasureStart(fresh, corpus_.train, o_.train_len, exec_);
+      MeasureStart(fresh, {}, o_.train_len, exec_);
   if (!ratios.ok()) return ratios.status();
+  const Result<StartRatios> on_text =
+      MeasureStart(fresh, corpus_.train, o_.train_len, exec_);
+  if (!on_text.ok()) return on_text.status();
   const auto write = [&](const char* lens, double value) {
     return Write({{"kind", "lens"},
                   {"variant", job.spec},
@@ -251,6 +254,7 @@ Status Run::WriteLenses(const Job& job, const Model& fresh) {
   };
   Status status = write(kAttentionAtStart, ratios->attention);
   if (status.ok() && ratios->mlp) status = write(kMlpAtStart, *ratios->mlp);
+  if (status.ok()) status = write(kAttentionOnText, on_text->attention);
   return status;
 }
 

@@ -218,15 +218,21 @@ std::string Checks(const Model& model, const Verdict& verdict) {
 }
 
 std::string Claims(const Model& model) {
-  int pass = 0, fail = 0, rest = 0;
+  if (model.claims.empty()) return "";
+  int pass = 0, rest = 0;
+  Names failed;
   for (const Claim& claim : model.claims) {
-    ++(claim.verdict == "pass" ? pass : claim.verdict == "fail" ? fail : rest);
+    if (claim.verdict == "fail") {
+      failed.push_back(fmt::format("{} ({})", claim.number, claim.claim));
+    } else {
+      ++(claim.verdict == "pass" ? pass : rest);
+    }
   }
-  if (pass + fail + rest == 0) return "";
   return fmt::format(
       "Assertions from theory and the literature: hold here {}, do not {}, "
-      "not judged {}.",
-      pass, fail, rest);
+      "not judged {}.{}",
+      pass, failed.size(), rest,
+      failed.empty() ? "" : " Not seen here: " + JoinNames(failed) + ".");
 }
 
 }  // namespace

@@ -8,15 +8,18 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bench/extrapolation.h"
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
+#include "bench/learn/start.h"
 #include "bench/learn/statistics.h"
 #include "bench/learn/train.h"
 
@@ -332,6 +335,153 @@ TEST_CASE("claims follow the records") {
   CHECK(verdict(3.01, 2.52, 3) == "\"fail\"");
   CHECK(verdict(3.01, 2.5, 1) == "\"not run\"");
   CHECK(JudgeClaims(o, {}).size() == 12);
+}
+
+nlohmann::json ClaimOf(const LearnOptions& o,
+                       const std::vector<nlohmann::json>& records, int number) {
+  for (const auto& claim : JudgeClaims(o, records)) {
+    if (claim["number"] == number) return claim;
+  }
+  FAIL("no claim " << number);
+  return {};
+}
+
+TEST_CASE("claims pair seeds, and show the interval") {
+  LearnOptions o;
+  o.roles["rope"] = {"some+rope"};
+  std::vector<nlohmann::json> records;
+  for (const auto& [seed, near, far] :
+       {std::tuple(1, 2.5, 3.1), std::tuple(2, 2.6, 3.22),
+        std::tuple(3, 9.0, -1.0)}) {
+    for (const int64_t len : {128, 2048}) {
+      if (seed == 3 && len == 2048) continue;  // was never read that far
+      records.push_back({{"kind", "extrapolation"},
+                         {"status", "ok"},
+                         {"variant", "some+rope"},
+                         {"switch", "plain"},
+                         {"protocol", "nonoverlap"},
+                         {"seed", seed},
+                         {"eval_len", len},
+                         {"bits_per_byte", len == 128 ? near : far}});
+    }
+  }
+  // .60 and .62: 12.706 * .01.
+  const auto claim = ClaimOf(o, records, 2);
+  CHECK(claim["measured"] == "some+rope: +0.610 ± 0.127 bit at 16x");
+  CHECK(claim["verdict"] == "pass");
+}
+
+TEST_CASE("claims on weights follow the lenses' records") {
+  LearnOptions o;
+  o.roles["softmax"] = {"a.softmax+rope"};
+  o.roles["linear"] = {"a.linear"};
+  o.roles["gau"] = {"a.gau:n=128+rope"};
+  std::vector<nlohmann::json> records;
+  const auto add = [&](const char* spec, const char* lens, const char* subject,
+                       double value) {
+    records.push_back({{"kind", "lens"},
+                       {"status", "ok"},
+                       {"variant", spec},
+                       {"lens", lens},
+                       {"subject", subject},
+                       {"seed", 1},
+                       {"value", value}});
+  };
+  CHECK(ClaimOf(o, records, 5)["verdict"] == "not run");
+  CHECK(ClaimOf(o, records, 5)["measured"] ==
+        "not run: no record of this run bears on it");
+  // By itself a variant is known by its name.
+  add("a.softmax", "sparsity", "inputs", 0.61);
+  add("a.linear", "sparsity", "inputs", 0.99);
+  add("a.gau", "sparsity", "inputs", 0.41);
+  CHECK(ClaimOf(o, records, 5)["verdict"] == "pass");
+  add("a.softmax+rope", "sparsity", "trained", 0.7);
+  add("a.linear", "sparsity", "trained", 0.6);
+  CHECK(ClaimOf(o, records, 5)["verdict"] == "fail");
+  add("a.softmax", "entropy slope", "inputs", 0.97);
+  CHECK(ClaimOf(o, records, 6)["verdict"] == "pass");
+  add("a.softmax", "noise slope", "inputs", -0.5);
+  add("a.softmax", "noise bias", "inputs", 0.0);
+  CHECK(ClaimOf(o, records, 7)["verdict"] == "pass");
+  add("a.gau", "noise bias", "inputs", 0.01);
+  CHECK(ClaimOf(o, records, 7)["verdict"] == "fail");
+  add("a.gau:n=128+rope", kAttentionAtStart, "fresh", 0.04);
+  add("a.softmax+rope", kAttentionAtStart, "fresh", 0.2);
+  add("a.softmax+rope", kMlpAtStart, "fresh", 0.5);
+  CHECK(ClaimOf(o, records, 8)["verdict"] == "pass");
+  // Text is shown beside it and decides nothing.
+  add("a.gau:n=128+rope", kAttentionOnText, "fresh", 0.4);
+  CHECK(ClaimOf(o, records, 8)["verdict"] == "pass");
+  CHECK(ClaimOf(o, records, 8)["measured"].dump().find("on text 0.400") !=
+        std::string::npos);
+}
+
+TEST_CASE("recall is judged where pairs are most, if softmax learned it") {
+  LearnOptions o;
+  o.roles["softmax"] = {"a.softmax"};
+  o.roles["linear"] = {"a.linear"};
+  const auto verdict = [&](double softmax, double linear) {
+    std::vector<nlohmann::json> records;
+    for (const int64_t pairs : {4, 14}) {
+      for (const bool first : {true, false}) {
+        records.push_back({{"kind", "probe"},
+                           {"status", "ok"},
+                           {"variant", first ? "a.softmax" : "a.linear"},
+                           {"probe", "mqar"},
+                           {"switch", "plain"},
+                           {"eval_len", 64},
+                           {"seed", 1},
+                           {"bucket", pairs},
+                           {"accuracy", pairs == 4 ? 1
+                                        : first    ? softmax
+                                                   : linear}});
+      }
+    }
+    return ClaimOf(o, records, 9)["verdict"].get<std::string>();
+  };
+  CHECK(verdict(1.0, 0.59) == "pass");
+  CHECK(verdict(1.0, 0.8) == "fail");
+  CHECK(verdict(0.4, 0.1) == "not run");
+}
+
+TEST_CASE("a GAU's branch is larger where bytes repeat") {
+  // Its claim is about inputs without repeats, so those are what is measured.
+  Result<Model> model = Model::Make({.spec = "gated.gau:n=64",
+                                     .width = 64,
+                                     .layers = 1,
+                                     .heads = 1,
+                                     .symbols = 257,
+                                     .train_len = 64});
+  REQUIRE_MESSAGE(model.ok(), model.status().message());
+  model->parameters().Start(1);
+  const auto distinct = MeasureStart(*model, {}, 64, Serial());
+  const auto text = MeasureStart(*model, std::string(2000, 'e'), 64, Serial());
+  REQUIRE((distinct.ok() && text.ok()));
+  CHECK(distinct->attention > 0);
+  CHECK(distinct->attention < 0.1);
+  CHECK(text->attention > 4 * distinct->attention);
+  // No more tokens than there are symbols.
+  CHECK(MeasureStart(*model, {}, 1000, Serial()).ok());
+}
+
+TEST_CASE("readings do not depend on the number of threads") {
+  const Model model = MakeModel("softmax.flash+rope", 257, 16);
+  const std::string text = Noise(2000, 1);
+  ReadOptions options = kReading;
+  options.multiple = 4;
+  const auto read = [&](Exec& exec) {
+    std::vector<double> bits;
+    const auto readings = ReadText(model, text, options, exec, {});
+    REQUIRE(readings.ok());
+    for (const Reading& r : *readings) {
+      for (const double x : {r.bits.low, r.bits.value, r.bits.high}) {
+        bits.push_back(x);
+      }
+    }
+    return bits;
+  };
+  const std::unique_ptr<Exec> pool = MakeTbbExec(2);
+  CHECK(read(Serial()) == read(*pool));
 }
 
 TEST_CASE("settings of training are read, and refused by name") {

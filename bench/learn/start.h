@@ -18,7 +18,10 @@ struct StartRatios {
   std::optional<double> mlp;  // none where attention stands for it
 };
 
-/// Of a model as it starts, on a few sequences of `text`.
+/// Of a model as it starts, on a few sequences of `text`; of random symbols
+/// none of which comes twice in a sequence where that is empty (then of at most
+/// as many tokens as there are symbols). Equal symbols have equal keys, and
+/// scores of equal keys add up.
 Result<StartRatios> MeasureStart(const Model& fresh, std::string_view text,
                                  int64_t len, Exec& exec);
 
