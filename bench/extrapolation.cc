@@ -91,9 +91,14 @@ bool Windowed(const std::string& spec) {
 }
 
 ReadOptions ReadingAt(const LearnOptions& o, int64_t multiple) {
+  int64_t before = 0;
+  for (const int64_t r : o.multiples) {
+    if (r < multiple) before = std::max(before, r);
+  }
   return {.train_len = o.train_len,
           .multiple = multiple,
           .longest = Longest(o),
+          .before = before,
           .test_bytes = o.test_bytes,
           .targets = o.targets};
 }

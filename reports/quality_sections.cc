@@ -29,8 +29,9 @@ std::string Explain(const std::string& protocol) {
            "length and scores what is new to it.";
   }
   if (protocol == "position") {
-    return "Bytes of the longest segments by how many bytes stand before them, "
-           "from 2^k on; those that none stands before are in the table only.";
+    return "Bytes by how many bytes of their segment stand before them: from "
+           "this mark to the next, in the shortest segments that reach so far. "
+           "Those that none stands before are in the table only.";
   }
   return "";
 }
@@ -91,9 +92,11 @@ double PlaceOf(const Reading& reading, const Curve& curve, int64_t x) {
 }
 
 std::string HeadOf(const Reading& reading, double x) {
-  return reading.x == Scale::kMultiple
-             ? FormatNumber(x).substr(0, FormatNumber(x).find(".00")) + "×"
-             : FormatLength(static_cast<int64_t>(x));
+  if (reading.x != Scale::kMultiple) {
+    return FormatLength(static_cast<int64_t>(x));
+  }
+  return (x == std::floor(x) ? fmt::format("{:.0f}", x) : FormatNumber(x)) +
+         "×";
 }
 
 Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,

@@ -78,6 +78,7 @@ std::vector<Reading> Read(const Model& model, const std::string& text,
                           int64_t multiple) {
   ReadOptions options = kReading;
   options.multiple = multiple;
+  options.before = multiple / 2;
   int64_t tokens = 0;
   auto readings = ReadText(model, text, options, Serial(), [&](int64_t n) {
     tokens += n;
@@ -93,7 +94,8 @@ TEST_CASE("protocols score the tokens they say") {
   const std::string text = Noise(2000, 1);
   for (const int64_t r : {1, 2, 4}) {
     const auto readings = Read(model, text, r);
-    const size_t positions = r == 4 ? 7 : 0;  // 0, 1, 2-3 ... 32-63
+    // 0, 1, 2-3, 4-7 and 8-15; 16-31; 32-63.
+    const size_t positions = r == 1 ? 5 : 1;
     REQUIRE(readings.size() == 4 + positions);
     // 1000 bytes hold 15 segments of 64: 960 bytes at every length.
     CHECK(readings[0].protocol == "nonoverlap");
@@ -107,8 +109,9 @@ TEST_CASE("protocols score the tokens they say") {
     for (size_t i = 0; i < positions; ++i) {
       const Reading& reading = readings[4 + i];
       CHECK(reading.protocol == "position");
-      CHECK(reading.bucket == (i == 0 ? 0 : 1 << (i - 1)));
-      CHECK(reading.tokens == 15 * std::max<int64_t>(*reading.bucket, 1));
+      CHECK(reading.bucket == (r > 1 ? 8 * r : i == 0 ? 0 : 1 << (i - 1)));
+      CHECK(reading.tokens ==
+            15 * 4 / r * std::max<int64_t>(*reading.bucket, 1));
     }
     for (const Reading& reading : readings) {
       CHECK(reading.bits.low <= reading.bits.value);
@@ -184,6 +187,27 @@ TEST_CASE(
     // 60 .. 79, each once.
     CHECK(bits.at("sliding") == 69.5);
   }
+}
+
+TEST_CASE("buckets that end within no segment but the longest are cut there") {
+  ReadOptions options = {.train_len = 6, .longest = 3, .test_bytes = 36};
+  std::vector<std::vector<int64_t>> buckets;
+  for (const int64_t r : {1, 2, 3}) {
+    options.before = r - 1;
+    options.multiple = r;
+    const auto readings = ReadBy(
+        [](std::span<const int64_t> begins, int64_t len) {
+          return Result<std::vector<double>>(
+              std::vector<double>(begins.size() * len));
+        },
+        100, options);
+    REQUIRE(readings.ok());
+    std::vector<int64_t>& at = buckets.emplace_back();
+    for (const Reading& reading : *readings) {
+      if (reading.bucket) at.push_back(*reading.bucket);
+    }
+  }
+  CHECK(buckets == std::vector<std::vector<int64_t>>{{0, 1, 2}, {4}, {8, 16}});
 }
 
 TEST_CASE("a text of just one segment can be read; a shorter one cannot") {

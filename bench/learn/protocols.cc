@@ -82,18 +82,16 @@ std::vector<Reading> ScoreEnd(std::string_view name, const SegmentLosses& x,
 
 std::vector<Reading> ScorePositions(std::string_view name,
                                     const SegmentLosses& x,
-                                    const ReadOptions&) {
+                                    const ReadOptions& o) {
   std::vector<Reading> readings;
-  for (int64_t from = 0; from < x.len; from = std::max<int64_t>(2 * from, 1)) {
-    const int64_t to = std::min(std::max<int64_t>(2 * from, 1), x.len);
-    readings.push_back(MeanOver(name, x, from, to));
+  const auto end = [](int64_t from) { return std::max<int64_t>(2 * from, 1); };
+  for (int64_t from = 0; from < x.len; from = end(from)) {
+    const bool cut = end(from) > x.len && o.multiple < o.longest;
+    if (cut || end(from) <= o.before * o.train_len) continue;
+    readings.push_back(MeanOver(name, x, from, std::min(end(from), x.len)));
     readings.back().bucket = from;
   }
   return readings;
-}
-
-bool Applies(const Protocol& protocol, const ReadOptions& o) {
-  return !protocol.longest_only || o.multiple == o.longest;
 }
 
 // The losses of a model, batch by batch.
@@ -143,7 +141,7 @@ std::span<const Protocol> Protocols() {
        "what is new",
        SlidingSegments, ScoreEnd},
       {"position", "separate segments of r L, by log2 bucket of position",
-       SeparateSegments, ScorePositions, true},
+       SeparateSegments, ScorePositions},
   };
   return kAll;
 }
@@ -157,7 +155,6 @@ Result<std::vector<Reading>> ReadBy(const Reader& reader, int64_t text_bytes,
   std::vector<std::pair<decltype(Protocol::segments), SegmentLosses>> read;
   std::vector<Reading> readings;
   for (const Protocol& protocol : Protocols()) {
-    if (!Applies(protocol, o)) continue;
     auto known = std::find_if(read.begin(), read.end(), [&](const auto& r) {
       return r.first == protocol.segments;
     });
@@ -195,8 +192,7 @@ int64_t ReadTokens(int64_t text_bytes, const ReadOptions& o) {
   int64_t tokens = 0;
   std::vector<decltype(Protocol::segments)> read;
   for (const Protocol& protocol : Protocols()) {
-    if (!Applies(protocol, o) ||
-        std::find(read.begin(), read.end(), protocol.segments) != read.end()) {
+    if (std::find(read.begin(), read.end(), protocol.segments) != read.end()) {
       continue;
     }
     read.push_back(protocol.segments);

@@ -25,6 +25,7 @@ struct ReadOptions {
   int64_t train_len = 128;  // L
   int64_t multiple = 1;     // r: segments are r L long
   int64_t longest = 16;     // the largest multiple that will be read
+  int64_t before = 0;       // the largest below r that is read; 0: none
   int64_t test_bytes = 65536;
   int64_t targets = 64;
   int64_t window = 0;  // as PassOptions
@@ -55,8 +56,6 @@ struct Protocol {
   std::vector<int64_t> (*segments)(int64_t text_bytes, const ReadOptions&);
   std::vector<Reading> (*score)(std::string_view name, const SegmentLosses&,
                                 const ReadOptions&);
-  /// Of the longest segments only: shorter ones are their beginnings.
-  bool longest_only = false;
 };
 
 /// All of them:
@@ -71,7 +70,8 @@ struct Protocol {
 ///                the same for every r. Neighbours are no independent samples,
 ///                so its interval is too narrow if anything;
 ///   position     the segments of nonoverlap by position: 0, 1, 2-3, 4-7 ...,
-///                the number of bytes that stand before.
+///                the number of bytes that stand before; each bucket where it
+///                is whole at the smallest r, which has most segments.
 /// Each byte is predicted from BOS and the bytes of its segment before it.
 std::span<const Protocol> Protocols();
 
