@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "bench/verify_judge.h"
+#include "position.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -207,9 +208,12 @@ std::string GradientName(const Variant& v, int number) {
   return "d" + std::string(v.inputs[number - kFirstExtra].name);
 }
 
-// Positions that turn q and k keep the turned copies in the storage type: one
-// more rounding of each.
-bool TurnsCopies(const Problem& p) { return p.position.name == "rope"; }
+// Positions that turn or scale q and k keep these copies in the storage type:
+// one more rounding of each.
+bool TurnsCopies(const Problem& p) {
+  return PositionOf(p.positions, PositionKind::kRotary) != nullptr ||
+         PositionOf(p.positions, PositionKind::kScale) != nullptr;
+}
 
 // The CPU's product of bf16 wants weights in that type, too: one rounding of
 // each.

@@ -22,9 +22,10 @@ inline int64_t QueryPosition(const Problem& p, int64_t row) {
   return p.mask == Mask::kCausalTopLeft ? row : row + p.kv_len - p.q_len;
 }
 
-/// The problem's mask and window: may query i see key j at all?
+/// The problem's mask, window and distances: may query i see key j at all?
 inline bool MaskSees(const Problem& p, int64_t i, int64_t j) {
   if (p.mask != Mask::kNone && j > i) return false;
+  if (i - j < p.least_distance || i - j > p.most_distance) return false;
   return p.window == 0 || std::abs(i - j) < p.window;
 }
 
@@ -133,8 +134,9 @@ inline std::vector<double> Slopes(int64_t heads) {
 
 /// Slopes of the problem's bias: all 0 when it has none.
 inline std::vector<double> BiasSlopes(const Problem& p) {
-  return p.position.name == "alibi" ? Slopes(p.q_heads)
-                                    : std::vector<double>(p.q_heads, 0.0);
+  for (const Position& position : p.positions)
+    if (position.name == "alibi") return Slopes(p.q_heads);
+  return std::vector<double>(p.q_heads, 0.0);
 }
 
 /// Softmax of dot scores with the problem's bias, over mask and sees(i, j).

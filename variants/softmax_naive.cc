@@ -129,7 +129,7 @@ class NaivePlan final : public Plan {
                 .dtype = p.dtype,
                 .capacity = p.kv_len,
                 .append = p.q_len}) {
-    if (p.position.name == "alibi") slopes_ = AlibiSlopes(p.q_heads);
+    if (FindIn(p.positions, "alibi")) slopes_ = AlibiSlopes(p.q_heads);
   }
 
  private:

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "position.h"
+
 namespace saccade::bench {
 namespace {
 
@@ -57,7 +59,7 @@ Result<Model> Model::Make(const ModelOptions& options) {
       static_cast<float>(1 / std::sqrt(static_cast<double>(o.width)));
   model.embedding_ =
       model.parameters_.Add("embedding", o.symbols, o.width, 0, unit);
-  if (spec->position.name == "learned") {
+  if (FindIn(spec->positions, "learned")) {
     model.positions_ = model.parameters_.Add("positions", o.train_len, o.width,
                                              0, 0.5f * unit);
   }
@@ -170,6 +172,10 @@ void Model::AddMlp(const std::string& name, int64_t hidden) {
   units_.push_back(std::move(unit));
 }
 
+bool Model::sinusoidal() const {
+  return FindIn(spec_.positions, "sinusoidal") != nullptr;
+}
+
 Problem Model::AttentionProblem(int64_t batch, int64_t len,
                                 int64_t window) const {
   const Unit& unit = units_.front();
@@ -182,7 +188,7 @@ Problem Model::AttentionProblem(int64_t batch, int64_t len,
   p.mask = Mask::kCausal;
   p.window = window;
   p.knobs = spec_.knobs;
-  p.position = spec_.position;
+  p.positions = spec_.positions;
   return p;
 }
 

@@ -66,7 +66,7 @@ class Model {
   int64_t embedding() const { return embedding_; }  // [symbols, width]
   int64_t positions() const { return positions_; }  // [train_len, width] or -1
   int64_t last_gain() const { return last_gain_; }
-  bool sinusoidal() const { return spec_.position.name == "sinusoidal"; }
+  bool sinusoidal() const;
 
   /// The beginning-of-sequence token: the last symbol.
   int32_t bos() const { return static_cast<int32_t>(options_.symbols - 1); }

@@ -77,6 +77,8 @@ Part MaskPart(const Problem& problem) {
     part.high = problem.window - 1;
     part.low = std::max(part.low, -(problem.window - 1));
   }
+  part.low = std::max(part.low, problem.least_distance);
+  part.high = std::min(part.high, problem.most_distance);
   return part;
 }
 

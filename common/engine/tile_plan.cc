@@ -297,7 +297,7 @@ TileSpec MakeTileSpec(const Problem& problem) {
                 .dtype = problem.dtype,
                 .scale = problem.scale,
                 .pattern = {MaskPart(problem)}};
-  if (problem.position.name == "alibi")
+  if (FindIn(problem.positions, "alibi"))
     spec.slopes = AlibiSlopes(problem.q_heads);
   return spec;
 }
