@@ -250,7 +250,10 @@ class Dealer {
          {"rope", "rope:base=50+logn:length=20",
           "rope:scaling=yarn,factor=6,length=100,fast=4",
           "rope:scaling=ntk,factor=3,base=200", "rope:scaling=pi,factor=2.5",
-          "xpos:scale=100", "logn:length=3", "alibi", "alibi+logn"})
+          "xpos:scale=100", "logn:length=3", "alibi", "alibi+logn", "t5",
+          "t5:buckets=8,distance=20", "kerple", "sandwich:width=16",
+          "rope+kerple", "rerope:window=5,base=50",
+          "rerope:window=1+logn:length=8", "rerope:window=40+t5"})
       if ((causal || std::string_view(text).substr(0, 4) != "xpos") &&
           ParsePositions(variant_, text).ok())
         names.emplace_back(text);

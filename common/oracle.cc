@@ -1,10 +1,151 @@
-// Positions that act on q and k, in float64 and from their equations.
+// Positions, in float64 and from their equations.
 #include "oracle.h"
 
 #include <algorithm>
 #include <numbers>
 
+#include "position.h"
+
 namespace saccade {
+namespace oracle {
+namespace {
+
+// ALiBi's slopes from the paper's words: for a power of two heads a geometric
+// series that starts at its own ratio 2^(-8/heads); otherwise the series of the
+// power below, then every other one of the series of twice that power.
+std::vector<double> Slopes(int64_t heads) {
+  const auto series = [](int64_t n) {
+    std::vector<double> s;
+    for (int64_t k = 1; k <= n; ++k)
+      s.push_back(std::pow(
+          2.0, -8.0 / static_cast<double>(n) * static_cast<double>(k)));
+    return s;
+  };
+  int64_t power = 1;
+  while (power * 2 <= heads) power *= 2;
+  std::vector<double> slopes = series(power);
+  const std::vector<double> finer = series(2 * power);
+  for (size_t k = 0; static_cast<int64_t>(slopes.size()) < heads; k += 2)
+    slopes.push_back(finer[k]);
+  return slopes;
+}
+
+// T5's bucket of a distance, by counting: bucket b of those that grow begins at
+// exact (most / exact)^((b - exact) / (n - exact)).
+int64_t Bucket(int64_t distance, int64_t n, int64_t most, bool causal) {
+  if (!causal) {
+    const int64_t half = n / 2;
+    return Bucket(std::abs(distance), half, most, true) +
+           (distance < 0 ? half : 0);
+  }
+  const int64_t exact = n / 2;
+  if (distance < exact) return std::max<int64_t>(distance, 0);
+  int64_t b = exact;
+  while (b + 1 < n) {
+    const double begins =
+        static_cast<double>(exact) *
+        std::pow(static_cast<double>(most) / static_cast<double>(exact),
+                 static_cast<double>(b + 1 - exact) /
+                     static_cast<double>(n - exact));
+    if (static_cast<double>(distance) < begins * (1 - 1e-12)) break;
+    ++b;
+  }
+  return b;
+}
+
+}  // namespace
+
+Clipped::Clipped(const Problem& p) : half_(p.qk_dim / 2) {
+  for (const Position& position : p.positions) {
+    if (position.name != "rerope") continue;
+    const int64_t farthest = std::max(p.q_len, p.kv_len) + 1;
+    window_ = std::min(position.knobs.Int("window"), farthest);
+    for (int64_t r = 0; r <= window_; ++r)
+      for (int64_t m = 0; m < half_; ++m) {
+        const double angle = static_cast<double>(r) *
+                             std::pow(position.knobs.Number("base"),
+                                      -static_cast<double>(2 * m) /
+                                          static_cast<double>(p.qk_dim));
+        cos_.push_back(std::cos(angle));
+        sin_.push_back(std::sin(angle));
+      }
+  }
+}
+
+Score Clipped::operator()(const Problem& p, const double* q, const double* k,
+                          int64_t distance) const {
+  const int64_t r = std::min(std::abs(distance), window_);
+  Score s{0, 0};
+  for (int64_t m = 0; m < half_; ++m) {
+    const double c = cos_[r * half_ + m];
+    const double sine = sin_[r * half_ + m] * (distance < 0 ? -1 : 1);
+    const double a = q[m], b = q[m + half_], x = k[m], y = k[m + half_];
+    s.value += c * (a * x + b * y) + sine * (a * y - b * x);
+    s.size += std::abs(c) * (std::abs(a * x) + std::abs(b * y)) +
+              std::abs(sine) * (std::abs(a * y) + std::abs(b * x));
+  }
+  if (p.qk_dim % 2) {
+    const double last = q[p.qk_dim - 1] * k[p.qk_dim - 1];
+    s.value += last;
+    s.size += std::abs(last);
+  }
+  return {p.scale * s.value, std::abs(p.scale) * s.size};
+}
+
+template <class F>
+void Bias::Tabulate(const Problem& p, F of) {
+  const int64_t far = std::max(p.q_len, p.kv_len);
+  width_ = 2 * far + 1;
+  for (int64_t h = 0; h < p.q_heads; ++h)
+    for (int64_t r = -far; r <= far; ++r)
+      values_.push_back(of(h, r, std::abs(static_cast<double>(r))));
+}
+
+Bias Bias::Alibi(const Problem& p) {
+  Bias bias;
+  bias.Tabulate(p, [slopes = Slopes(p.q_heads)](int64_t h, int64_t, double r) {
+    return -slopes[h] * r;
+  });
+  return bias;
+}
+
+Bias::Bias(const Problem& p, const OracleInputs& in) {
+  for (const Position& position : p.positions) {
+    const Knobs& knobs = position.knobs;
+    if (position.name == "alibi") *this = Alibi(p);
+    if (position.name == "t5") {
+      const int64_t n = knobs.Int("buckets");
+      Tabulate(p, [&](int64_t h, int64_t r, double) {
+        if (in.bias == nullptr) return 0.0;
+        return in.bias[h * n + Bucket(r, n, knobs.Int("distance"),
+                                      p.mask != Mask::kNone)];
+      });
+    }
+    if (position.name == "kerple")
+      Tabulate(p, [&](int64_t h, int64_t, double r) {
+        const double to_start =
+            2 * (static_cast<double>(h) + 0.5) / static_cast<double>(p.q_heads);
+        const double power = in.bias ? std::exp(in.bias[2 * h]) : to_start;
+        const double a = in.bias ? std::exp(in.bias[2 * h + 1]) : 0.5;
+        return -power * std::log(1 + a * r);
+      });
+    if (position.name == "sandwich") {
+      const int64_t width = knobs.Int("width");
+      Tabulate(p, [&](int64_t h, int64_t, double r) {
+        double product = 0;
+        for (int64_t m = 1; m <= width / 2; ++m)
+          product +=
+              std::cos(r / std::pow(1e4, 2 * static_cast<double>(m - 1) /
+                                             static_cast<double>(width)));
+        return product / (8 * static_cast<double>(h + 1)) *
+               static_cast<double>(p.q_heads);
+      });
+    }
+  }
+}
+
+}  // namespace oracle
+
 namespace {
 
 // One position's share of what becomes of pair m at position n.
@@ -91,7 +232,10 @@ std::vector<double> Turned(const Problem& p, const double* x, int64_t heads,
 
 void RunOracle(const Variant& variant, const Problem& p, const OracleInputs& in,
                const OracleOutputs& out) {
-  if (p.positions.empty()) return variant.oracle(p, in, out);
+  const bool turned = FindIn(p.positions, "rope") ||
+                      FindIn(p.positions, "xpos") ||
+                      FindIn(p.positions, "logn");
+  if (!turned) return variant.oracle(p, in, out);
   const int64_t first = oracle::QueryPosition(p, 0);
   const std::vector<double> q =
       Turned(p, in.q, p.q_heads, p.q_len, first, true);

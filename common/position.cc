@@ -87,6 +87,12 @@ const std::vector<PositionScheme>& PositionSchemes() {
        PositionKind::kRotary,
        {kBase,
         {"scale", "tokens over which scores fade by z", 512, 1, 1e9, false}}},
+      {"rerope",
+       "as rope, but distances beyond window count as window",
+       "Su 2023, kexue.fm/archives/9708",
+       PositionKind::kRotary,
+       {kBase,
+        {"window", "tokens, from where on keys are equally far", 128, 1, 1e9}}},
       {"logn",
        "q at position i times max(1, ln(i + 1) / ln length)",
        "Su 2021, kexue.fm/archives/8823; Chiang & Cholak 2022, "
@@ -98,6 +104,24 @@ const std::vector<PositionScheme>& PositionSchemes() {
        "Press et al. 2021, arXiv:2108.12409, equation 1",
        PositionKind::kBias,
        {}},
+      {"t5",
+       "score + b_h[bucket of i - j], all b learned",
+       "Raffel et al. 2020, arXiv:1910.10683, section 2.1",
+       PositionKind::kBias,
+       {{"buckets", "learned numbers a head", 32, 4, 1024},
+        {"distance", "tokens from where on all are in the last bucket", 128, 4,
+         1e9}}},
+      {"kerple",
+       "score - p_h ln(1 + a_h |i - j|), ln p and ln a learned",
+       "Chi et al. 2022, arXiv:2205.09921, the logarithmic kernel",
+       PositionKind::kBias,
+       {}},
+      {"sandwich",
+       "score + sum over m < width/2 of cos((i - j) / 10000^(2m/width)), over "
+       "8 (h + 1) / heads",
+       "Chi et al. 2023, arXiv:2212.10356, section 6",
+       PositionKind::kBias,
+       {{"width", "of the sinusoidal embeddings multiplied", 128, 2, 4096}}},
   };
   return schemes;
 }
@@ -125,6 +149,9 @@ const Position* FindIn(const std::vector<Position>& positions,
 }
 
 Status CheckKnobs(const Position& position) {
+  if (position.name == "t5" &&
+      position.knobs.Number("distance") <= position.knobs.Number("buckets") / 2)
+    return Invalid("t5: distance must be above half the buckets");
   if (position.name != "rope") return {};
   const Knobs& knobs = position.knobs;
   const std::string& scaling = knobs.Text("scaling");
@@ -156,8 +183,6 @@ Status CheckPositions(const Problem& p) {
         " tokens before f32 overflows: a larger scale reaches farther");
   return {};
 }
-
-int64_t BiasParameters(const Problem&) { return 0; }
 
 std::string ToText(const std::vector<Position>& positions) {
   std::string text;

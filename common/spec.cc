@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "clipped.h"
 #include "nearest.h"
 #include "position.h"
 #include "saccade/variant.h"
@@ -176,6 +177,11 @@ Result<Position> ResolvePosition(const Variant& variant,
     return Unsupported(std::string(variant.name) + " does not take +" +
                        std::string(scheme->name) + ", which is " +
                        NameOf(scheme->kind));
+  if (scheme->name == "rerope" &&
+      !(t.lse && t.window && variant.inputs.empty()))
+    return Unsupported(std::string(variant.name) +
+                       " does not take +rerope: it gives no log-sum-exp to "
+                       "merge near and far keys by");
   Result<Knobs> knobs = ResolveKnobs(scheme->name, scheme->knobs, given.knobs);
   if (!knobs.ok()) return knobs.status();
   const Position position{given.name, *knobs};
@@ -315,10 +321,12 @@ Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
   Result<Problem> resolved = Resolve(variant, problem);
   if (!resolved.ok()) return resolved.status();
   ChooseTarget();
-  Result<std::unique_ptr<Plan>> plan = variant.plan(*resolved);
+  Result<std::unique_ptr<Plan>> plan = FindIn(resolved->positions, "rerope")
+                                           ? MakeClippedPlan(variant, *resolved)
+                                           : variant.plan(*resolved);
   if (!plan.ok()) return plan;
   (*plan)->variant_ = &variant;
-  plan = MakeTurnedPlan(*resolved, std::move(*plan));
+  plan = MakeTurnedPlan(*resolved, Turning(*resolved), std::move(*plan));
   (*plan)->variant_ = &variant;
   return plan;
 }

@@ -12,7 +12,8 @@
 namespace saccade {
 
 Turning::Turning(const Problem& p) : frequency_(p.qk_dim / 2) {
-  if (const Position* turn = PositionOf(p.positions, PositionKind::kRotary)) {
+  const Position* const turn = PositionOf(p.positions, PositionKind::kRotary);
+  if (turn != nullptr && turn->name != "rerope") {
     turns_ = true;
     frequency_ = RotaryFrequencies(*turn, p.qk_dim);
     gain_ = RotaryGain(*turn);
@@ -24,8 +25,16 @@ Turning::Turning(const Problem& p) : frequency_(p.qk_dim / 2) {
     log_length_ = std::log(logn->knobs.Number("length"));
 }
 
+Turning Turning::Fixed(const Position& rotary, int64_t dim, int64_t at) {
+  Turning turning;
+  turning.turns_ = true;
+  turning.fixed_ = at;
+  turning.frequency_ = RotaryFrequencies(rotary, dim);
+  return turning;
+}
+
 float Turning::Row(bool query, int64_t position, float* cos, float* sin) const {
-  const auto at = static_cast<double>(position);
+  const auto at = static_cast<double>(fixed_.value_or(position));
   double gain = gain_;
   if (query && log_length_ > 0 && position > 0)
     gain *= std::max(1.0, std::log(at + 1) / log_length_);
@@ -109,8 +118,9 @@ void Turn(const ConstView& x, const View& y, const Table& table,
 
 class TurnedPlan final : public Plan {
  public:
-  TurnedPlan(const Problem& problem, std::unique_ptr<Plan> inner)
-      : Plan(problem), inner_(std::move(inner)), turning_(problem) {}
+  TurnedPlan(const Problem& problem, Turning turning,
+             std::unique_ptr<Plan> inner)
+      : Plan(problem), inner_(std::move(inner)), turning_(std::move(turning)) {}
 
  private:
   // Turned copies of q and k, and tables for their positions: one for both
@@ -137,15 +147,9 @@ class TurnedPlan final : public Plan {
     size_t used;
   };
 
-  // Positions run from the first query's or 0 to the last's.
-  static Interval Positions(const Problem& p) {
-    const int64_t first = QueryOffset(p);
-    return {std::min<int64_t>(first, 0), std::max(first + p.q_len, p.kv_len)};
-  }
-
   Scratch Whole(Arena& arena) const {
     const Problem& p = problem_;
-    return {arena, p, turning_, p.q_len, p.kv_len, Positions(p).size()};
+    return {arena, p, turning_, p.q_len, p.kv_len, AllPositions(p).size()};
   }
   Scratch Step(Arena& arena) const {
     const Problem& p = problem_;
@@ -182,7 +186,7 @@ class TurnedPlan final : public Plan {
     const Problem& p = problem_;
     const int64_t first = QueryOffset(p);
     if (turning_.alike()) {
-      const Interval all = Positions(p);
+      const Interval all = AllPositions(p);
       s.queries.Fill(turning_, true, all.begin, all.size(), exec);
       s.first_query = first - all.begin;
       s.first_key = -all.begin;
@@ -247,10 +251,11 @@ class TurnedPlan final : public Plan {
 
 }  // namespace
 
-std::unique_ptr<Plan> MakeTurnedPlan(const Problem& problem,
+std::unique_ptr<Plan> MakeTurnedPlan(const Problem& problem, Turning turning,
                                      std::unique_ptr<Plan> inner) {
-  if (!Turning(problem).any()) return inner;
-  return std::make_unique<TurnedPlan>(problem, std::move(inner));
+  if (!turning.any()) return inner;
+  return std::make_unique<TurnedPlan>(problem, std::move(turning),
+                                      std::move(inner));
 }
 
 }  // namespace saccade

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "distance_bias.h"
 #include "position.h"
 #include "saccade/attention.h"
 #include "saccade/variant.h"
@@ -44,7 +45,8 @@ struct Tensors {
 
 // What a spec makes of values that are the identity: weights [H, T, T].
 std::vector<float> Weights(const std::string& spec, const Problem& p,
-                           const Tensors& x) {
+                           const Tensors& x,
+                           const std::vector<float>& bias = {}) {
   std::vector<float> v(p.kv_heads * p.kv_len * p.v_dim),
       out(p.q_heads * p.q_len * p.v_dim);
   for (size_t n = 0; n < v.size(); ++n)
@@ -55,12 +57,14 @@ std::vector<float> Weights(const std::string& spec, const Problem& p,
   const auto view = [&](auto* data, int64_t heads, int64_t len, int64_t dim) {
     return Contiguous<const void>(data, DType::kF32, 1, heads, len, dim);
   };
-  const Status status =
-      attention->Forward({.q = view(x.q.data(), p.q_heads, p.q_len, p.qk_dim),
-                          .k = view(x.k.data(), p.kv_heads, p.kv_len, p.qk_dim),
-                          .v = view(v.data(), p.kv_heads, p.kv_len, p.v_dim)},
-                         {Contiguous<void>(out.data(), DType::kF32, 1,
-                                           p.q_heads, p.q_len, p.v_dim)});
+  const Status status = attention->Forward(
+      {.q = view(x.q.data(), p.q_heads, p.q_len, p.qk_dim),
+       .k = view(x.k.data(), p.kv_heads, p.kv_len, p.qk_dim),
+       .v = view(v.data(), p.kv_heads, p.kv_len, p.v_dim),
+       .bias = view(bias.empty() ? nullptr : bias.data(), p.q_heads, 1,
+                    std::ssize(bias) / p.q_heads)},
+      {Contiguous<void>(out.data(), DType::kF32, 1, p.q_heads, p.q_len,
+                        p.v_dim)});
   REQUIRE_MESSAGE(status.ok(), status.message());
   return out;
 }
@@ -220,6 +224,97 @@ TEST_CASE("scalings have their published corners") {
   CHECK(Frequencies("rope:scaling=ntk,factor=8", 2)[0] == 1);
 }
 
+// Softmax weights with a bias added to the plain score.
+std::vector<double> BiasedWeights(
+    const Problem& p, const Tensors& x,
+    const std::function<double(int64_t head, int64_t distance)>& bias) {
+  return Softmax(p, [&](int64_t h, int64_t i, int64_t j) {
+    return bias(h, i - j) + PairScore(p, x, h, i, j, [](int64_t) {
+             return std::complex<double>(1, 0);
+           });
+  });
+}
+
+TEST_CASE("biases of kerple and sandwich follow their formulas") {
+  const Problem p = Causal();
+  const Tensors x(p);
+  const std::vector<double> kerple =
+      BiasedWeights(p, x, [](int64_t h, int64_t r) {
+        const double power = 2 * (static_cast<double>(h) + .5) / kHeads;
+        return -power * std::log(1 + 0.5 * static_cast<double>(r));
+      });
+  // Chi et al. 2023, appendix: sin sin^T + cos cos^T of embeddings 6 wide.
+  const std::vector<double> sandwich =
+      BiasedWeights(p, x, [](int64_t h, int64_t r) {
+        const auto at = [](double t, int64_t m) {
+          return t * std::pow(10000.0, -2.0 * static_cast<double>(m) / 6);
+        };
+        const double i = 100 + static_cast<double>(r), j = 100;
+        double product = 0;
+        for (int64_t m = 0; m < 3; ++m)
+          product += std::sin(at(i, m)) * std::sin(at(j, m)) +
+                     std::cos(at(i, m)) * std::cos(at(j, m));
+        return product / (static_cast<double>(h + 1) * 8 / kHeads);
+      });
+  for (const std::string variant :
+       {"softmax.flash", "softmax.naive", "softmax.window:size=1000",
+        "sparse.strided:stride=1"}) {
+    CheckNear(variant, Weights(variant + "+kerple", p, x), kerple);
+    CheckNear(variant, Weights(variant + "+sandwich:width=6", p, x), sandwich);
+  }
+}
+
+TEST_CASE("T5's buckets are those of its code") {
+  // Causal, 32 buckets up to 128: computed by hand from
+  // 16 + floor(16 ln(r / 16) / ln 8).
+  const std::pair<int64_t, int64_t> causal[] = {
+      {-5, 0},   {0, 0},    {1, 1},     {15, 15}, {16, 16},  {18, 16},
+      {19, 17},  {20, 17},  {21, 18},   {23, 18}, {24, 19},  {26, 19},
+      {27, 20},  {31, 21},  {46, 24},   {64, 26}, {100, 30}, {113, 31},
+      {127, 31}, {128, 31}, {99999, 31}};
+  for (const auto& [distance, bucket] : causal)
+    CHECK_MESSAGE(T5Bucket(distance, 32, 128, true) == bucket, distance);
+  // Both ways: 8 + floor(8 ln(r / 8) / ln 16), keys ahead from 16 on.
+  const std::pair<int64_t, int64_t> both[] = {
+      {0, 0},   {7, 7},   {8, 8},    {11, 8},   {12, 9},   {16, 10},
+      {32, 12}, {64, 14}, {90, 14},  {91, 15},  {500, 15}, {-1, 17},
+      {-7, 23}, {-8, 24}, {-16, 26}, {-32, 28}, {-500, 31}};
+  for (const auto& [distance, bucket] : both)
+    CHECK_MESSAGE(T5Bucket(distance, 32, 128, false) == bucket, distance);
+}
+
+TEST_CASE("without training t5 adds nothing; what is given is added") {
+  const Problem p = Causal();
+  const Tensors x(p);
+  const std::vector<float> plain = Weights("softmax.flash", p, x);
+  CHECK(Weights("softmax.flash+t5", p, x) == plain);
+  std::vector<float> table(kHeads * 32);
+  for (size_t n = 0; n < table.size(); ++n)
+    table[n] = 0.01f * static_cast<float>(n % 37);
+  CheckNear("t5", Weights("softmax.flash+t5", p, x, table),
+            BiasedWeights(p, x, [&](int64_t h, int64_t r) {
+              return table[h * 32 + T5Bucket(r, 32, 128, true)];
+            }));
+}
+
+TEST_CASE("rerope clips distances, and is rope where nothing is clipped") {
+  const Problem p = Causal();
+  const Tensors x(p);
+  const std::vector<double> want =
+      Softmax(p, [&](int64_t h, int64_t i, int64_t j) {
+        const auto r = static_cast<double>(std::min<int64_t>(i - j, 9));
+        return PairScore(p, x, h, i, j, [&](int64_t m) {
+          return std::polar(1.0, r * Theta(1e4, m));
+        });
+      });
+  for (const std::string variant :
+       {"softmax.flash", "softmax.naive", "sparse.fixed:block=70"})
+    CheckNear(variant, Weights(variant + "+rerope:window=9", p, x), want);
+  const std::vector<float> rope = Weights("softmax.flash+rope", p, x);
+  CheckNear("a wide window", Weights("softmax.flash+rerope:window=70", p, x),
+            {rope.begin(), rope.end()});
+}
+
 TEST_CASE("what does not fit is refused with the reason") {
   const struct {
     const char* spec;
@@ -236,6 +331,11 @@ TEST_CASE("what does not fit is refused with the reason") {
       {"softmax.flash+rope:scaling=linear", Code::kInvalid, "none|pi|ntk|yarn"},
       {"softmax.flash+ropes", Code::kNotFound, "rope"},
       {"linear.elu+alibi", Code::kUnsupported, "linear.elu does not take"},
+      {"gated.gau+t5", Code::kUnsupported, "added to the scores"},
+      {"softmax.flash+alibi+kerple", Code::kInvalid, "do not go together"},
+      {"softmax.flash+t5:buckets=64,distance=30", Code::kInvalid, "distance"},
+      {"linear.elu+rerope", Code::kUnsupported, "log-sum-exp"},
+      {"gated.gau+rerope", Code::kUnsupported, "log-sum-exp"},
   };
   for (const auto& c : cases) {
     CAPTURE(c.spec);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "distance_bias.h"
 #include "position.h"
 
 namespace saccade::bench {
@@ -148,6 +149,12 @@ void Model::AddAttention(const std::string& name, int64_t v_dim) {
           parameters_.Add(fmt::format("{}.{}.beta", name, tensor), 1, qk, 0, 0);
     }
   }
+  Problem p;
+  p.q_heads = unit.heads;
+  p.positions = spec_.positions;
+  if (const std::vector<float> start = BiasStart(p); !start.empty()) {
+    unit.bias = parameters_.Add(named("bias"), start);
+  }
   unit.out_cols = values;
   unit.out = parameters_.Add(
       named("out"), d, values, 0,
@@ -172,8 +179,36 @@ void Model::AddMlp(const std::string& name, int64_t hidden) {
   units_.push_back(std::move(unit));
 }
 
-bool Model::sinusoidal() const {
-  return FindIn(spec_.positions, "sinusoidal") != nullptr;
+Result<std::vector<Position>> Model::TestPositions(
+    std::string_view text) const {
+  if (text.empty()) return spec_.positions;
+  const bool adds = text.front() == '+';
+  const std::string own = adds ? ToText(spec_.positions) : "";
+  const std::string whole = own + std::string(text);
+  Result<std::vector<Position>> positions = ParsePositions(
+      *spec_.variant, std::string_view(whole).substr(whole.front() == '+'));
+  if (!positions.ok()) return positions.status();
+  if (const Status fits = CheckLearned(*positions); !fits.ok()) return fits;
+  return positions;
+}
+
+Status Model::CheckLearned(const std::vector<Position>& positions) const {
+  if (FindIn(positions, "learned") && positions_ < 0) {
+    return Unsupported("the model was trained without +learned positions");
+  }
+  const Position* const bias = PositionOf(positions, PositionKind::kBias);
+  const Position* const own = PositionOf(spec_.positions, PositionKind::kBias);
+  Problem p = AttentionProblem(1, 1, 0);
+  const int64_t trained = BiasParameters(p);
+  p.positions = positions;
+  if (bias == nullptr || BiasParameters(p) == 0) return {};
+  if (own == nullptr || own->name != bias->name ||
+      BiasParameters(p) != trained) {
+    return Unsupported(fmt::format(
+        "{} has learned parameters that the model was not trained with",
+        ToText({*bias})));
+  }
+  return {};
 }
 
 Problem Model::AttentionProblem(int64_t batch, int64_t len,
