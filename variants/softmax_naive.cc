@@ -361,7 +361,7 @@ class NaivePlan final : public Plan {
       StoreHead(head.dk, b, kv, grad.dk);
       StoreHead(head.dv, b, kv, grad.dv);
     });
-    if (grad.dbias.data != nullptr && p.batch > 0)
+    if (grad.dbias.data != nullptr)
       sums.Store(bias_.ParametersOf(in), grad.dbias);
   }
 
