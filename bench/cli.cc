@@ -202,6 +202,8 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
       "--probes", list.probes,
       "Probes instead: what each asks, and what is expected");
   list_command->add_flag("--json", list.json, "As JSON");
+  list_command->add_flag("--positions", list.positions,
+                         "What may follow a variant's +, and which take it");
   AddCompare(app, &compare);
   AddVerify(app, &verify);
   AddReport(app, &report);

@@ -17,7 +17,8 @@ int RunCommand(std::span<const std::string> arguments, const Host& host);
 
 struct ListOptions {
   bool json = false;
-  bool probes = false;  // which of the two is called
+  bool probes = false;     // which of the two is called
+  bool positions = false;  // these, instead of variants
 };
 int ListVariants(const ListOptions& options, const Host& host);
 int ListProbes(const ListOptions& options, const Host& host);

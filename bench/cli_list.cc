@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/cli.h"
+#include "position.h"
 
 namespace saccade::bench {
 namespace {
@@ -81,6 +82,19 @@ void PrintOne(const Variant& v, std::ostream& out) {
   fmt::print(out, "\n");
 }
 
+ordered_json JsonOf(const Knob& k) {
+  ordered_json knob = {{"name", k.name}, {"doc", k.doc}};
+  if (k.choices.empty()) {
+    knob["default"] = k.initial;
+    knob["low"] = k.low;
+    knob["high"] = k.high;
+    knob["integer"] = k.integer;
+  } else {
+    knob["choices"] = k.choices;
+  }
+  return knob;
+}
+
 ordered_json JsonOf(const Variant& v) {
   ordered_json j = {{"name", v.name},
                     {"title", v.title},
@@ -88,18 +102,7 @@ ordered_json JsonOf(const Variant& v) {
                     {"kappa", v.kappa}};
   for (const Trait& t : TraitsOf(v.traits)) j["traits"][t.name] = t.has;
   j["knobs"] = ordered_json::array();
-  for (const Knob& k : v.knobs) {
-    ordered_json knob = {{"name", k.name}, {"doc", k.doc}};
-    if (k.choices.empty()) {
-      knob["default"] = k.initial;
-      knob["low"] = k.low;
-      knob["high"] = k.high;
-      knob["integer"] = k.integer;
-    } else {
-      knob["choices"] = k.choices;
-    }
-    j["knobs"].push_back(knob);
-  }
+  for (const Knob& k : v.knobs) j["knobs"].push_back(JsonOf(k));
   j["inputs"] = ordered_json::array();
   for (const ExtraInput& x : v.inputs)
     j["inputs"].push_back({{"name", x.name}, {"doc", x.doc}});
@@ -113,9 +116,45 @@ ordered_json JsonOf(const Variant& v) {
   return j;
 }
 
+std::vector<std::string_view> TakersOf(const PositionScheme& scheme) {
+  std::vector<std::string_view> names;
+  for (const Variant* v : Variants())
+    if (ParsePositions(*v, scheme.name).ok()) names.push_back(v->name);
+  return names;
+}
+
+int ListPositions(bool as_json, const Host& host) {
+  ordered_json all = ordered_json::array();
+  for (const PositionScheme& s : PositionSchemes()) {
+    const std::vector<std::string_view> takers = TakersOf(s);
+    if (as_json) {
+      ordered_json j = {{"name", s.name},
+                        {"kind", NameOf(s.kind)},
+                        {"formula", s.title},
+                        {"source", s.source},
+                        {"knobs", ordered_json::array()},
+                        {"variants", takers}};
+      for (const Knob& k : s.knobs) j["knobs"].push_back(JsonOf(k));
+      all.push_back(std::move(j));
+      continue;
+    }
+    fmt::print(host.out, "+{}\n  {}: {}\n  source: {}\n", s.name,
+               NameOf(s.kind), s.title, s.source);
+    for (const Knob& k : s.knobs)
+      fmt::print(host.out, "  {}: {} ({})\n", k.name, k.doc, RangeOf(k));
+    fmt::print(host.out, "  taken by: {}\n\n",
+               takers.size() == Variants().size()
+                   ? "all variants"
+                   : fmt::format("{}", fmt::join(takers, ", ")));
+  }
+  if (as_json) fmt::print(host.out, "{}\n", all.dump(2));
+  return kExitOk;
+}
+
 }  // namespace
 
 int ListVariants(const ListOptions& options, const Host& host) {
+  if (options.positions) return ListPositions(options.json, host);
   ordered_json all = ordered_json::array();
   for (const Variant* v : Variants()) {
     if (options.json) {

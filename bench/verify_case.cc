@@ -8,6 +8,7 @@
 
 #include "bench/verify.h"
 #include "bench/verify_data.h"
+#include "position.h"
 
 namespace saccade::bench {
 namespace {
@@ -203,7 +204,7 @@ class Dealer {
     std::tie(p.q_heads, p.kv_heads) = heads_.Draw();
     p.window = windows_.Draw();
     p.scale = scales_.Draw();
-    p.position.name = positions_.Draw();
+    p.positions = *ParsePositions(variant_, positions_.Draw());
     for (size_t n = 0; n < knobs_.size(); ++n)
       if (const std::string text = knobs_[n].Draw(); !text.empty())
         p.knobs.SetText(variant_.knobs[n].name, text);
@@ -243,8 +244,19 @@ class Dealer {
 
   std::vector<std::string> Positions() const {
     std::vector<std::string> names = {"none", "none"};
-    if (variant_.traits.bias) names.emplace_back("alibi");
-    if (variant_.traits.rotary) names.emplace_back("rope");
+    const bool causal =
+        pass_ == Pass::kDecode || !variant_.traits.bidirectional;
+    for (const char* text :
+         {"rope", "rope:base=50+logn:length=20",
+          "rope:scaling=yarn,factor=6,length=100,fast=4",
+          "rope:scaling=ntk,factor=3,base=200", "rope:scaling=pi,factor=2.5",
+          "xpos:scale=100", "logn:length=3", "alibi", "alibi+logn", "t5",
+          "t5:buckets=8,distance=20", "kerple", "sandwich:width=16",
+          "rope+kerple", "rerope:window=5,base=50",
+          "rerope:window=1+logn:length=8", "rerope:window=40+t5"})
+      if ((causal || std::string_view(text).substr(0, 4) != "xpos") &&
+          ParsePositions(variant_, text).ok())
+        names.emplace_back(text);
     return names;
   }
 
@@ -332,8 +344,7 @@ std::string ToString(const CheckCase& c) {
     return std::to_string(a) + "/" + std::to_string(b);
   };
   std::string s = std::string(c.variant->name) + Join(p.knobs);
-  if (p.position.name != "none")
-    s += "+" + p.position.name + Join(p.position.knobs);
+  s += ToText(p.positions);
   s += " pass=" + std::string(NameOf(c.pass));
   s += " dtype=" + std::string(NameIn(kDTypes, p.dtype));
   s += " mask=" + std::string(NameIn(kMasks, p.mask));
@@ -366,7 +377,7 @@ Result<CheckCase> ParseCase(std::string_view text) {
       if (!spec.ok()) return spec.status();
       c.variant = spec->variant;
       c.problem.knobs = spec->knobs;
-      c.problem.position = spec->position;
+      c.problem.positions = spec->positions;
       continue;
     }
     const size_t equals = word.find('=');

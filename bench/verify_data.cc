@@ -200,6 +200,7 @@ void SlotExec::For(int64_t tasks, LoopBody body) {
 OracleInputs Data::inputs() const {
   OracleInputs in{.q = q.data(), .k = k.data(), .v = v.data()};
   for (int n = 0; n < kMaxExtras; ++n) in.extra[n] = extra[n].data();
+  if (!bias.empty()) in.bias = bias.data();
   return in;
 }
 
@@ -312,6 +313,8 @@ Data MakeData(const CheckCase& c, const Problem& p) {
     for (double& x : data.extra[n])
       x = Activate(extra.activation, rng.Normal());
   }
+  data.bias.resize(p.q_heads * BiasParameters(p));
+  for (double& x : data.bias) x = Stored(0.5 * rng.Normal(), DType::kF32);
   const auto store = [&](std::vector<double>& values) {
     for (double& x : values) x = Stored(x, p.dtype);
   };

@@ -97,6 +97,7 @@ class SlotExec final : public Exec {
 /// Dense inputs in [B, H, T, D] order, as the storage type keeps them.
 struct Data {
   std::vector<double> q, k, v, dout;
+  std::vector<double> bias;  // learned parameters, f32 [Hq, n]
   std::array<std::vector<double>, kMaxExtras> extra;
 
   OracleInputs inputs() const;

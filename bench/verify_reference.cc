@@ -131,6 +131,7 @@ class Differences {
         floors_.push_back(Floor(number, g));
       Sample(number, samples);
     }
+    for (int64_t n = 0; n < std::ssize(ref_.data.bias); ++n) MoveBias(n);
   }
 
  private:
@@ -204,6 +205,29 @@ class Differences {
                                 0x1p-53 * total / kStep});
   }
 
+  // Parameter n of a bias: it touches one head of every sequence. Its own floor
+  // is what a common part of all scores of a row, which cancels, is worth.
+  void MoveBias(int64_t n) {
+    const double kept = ref_.data.bias[n];
+    ref_.data.bias[n] = kept + kStep;
+    const Result64 above = RunOn(variant_, p_, ref_.data);
+    ref_.data.bias[n] = kept - kStep;
+    const Result64 below = RunOn(variant_, p_, ref_.data);
+    ref_.data.bias[n] = kept;
+    Reference::Derivative d{kBias, n, 0, 0, 0};
+    for (size_t o = 0; o < above.out.size(); ++o) {
+      const double weight = ref_.data.dout[o];
+      const double step = above.out[o] - below.out[o];
+      d.want += weight * step / (2 * kStep);
+      d.size += std::abs(weight) * gains_[o] *
+                (std::abs(step) + std::abs(above.size[o] - below.size[o])) /
+                (2 * kStep);
+      if (step != 0) d.size += std::abs(weight) * ref_.size[o];
+      d.noise += 0x1p-53 * std::abs(weight * above.out[o]) / kStep;
+    }
+    ref_.derivatives.push_back(d);
+  }
+
   // What all outputs of a group may be off by, spread over its q or k: a weight
   // depends on them as a whole, by a power (large scores) or exponentially
   // (features of negative numbers). 0 for tensors in which outputs are linear.
@@ -237,6 +261,7 @@ std::vector<double>& TensorOf(Data& data, int number) {
   if (number == kQuery) return data.q;
   if (number == kKey) return data.k;
   if (number == kValue) return data.v;
+  if (number == kBias) return data.bias;
   return data.extra[number - kFirstExtra];
 }
 
@@ -244,6 +269,7 @@ ExtraShape TensorShape(const Variant& variant, const Problem& p, int number) {
   if (number == kQuery) return {p.q_heads, p.q_len, p.qk_dim};
   if (number == kKey) return {p.kv_heads, p.kv_len, p.qk_dim};
   if (number == kValue) return {p.kv_heads, p.kv_len, p.v_dim};
+  if (number == kBias) return {p.q_heads, 1, BiasParameters(p)};
   return ShapeOf(variant.inputs[number - kFirstExtra], p);
 }
 

@@ -10,8 +10,10 @@
 
 namespace saccade::bench {
 
-/// Tensors that have gradients, by number: q, k, v, then the extras.
-constexpr int kQuery = 0, kKey = 1, kValue = 2, kFirstExtra = 3;
+/// Tensors that have gradients, by number: q, k, v, the extras; and the
+/// parameters of a bias.
+constexpr int kQuery = 0, kKey = 1, kValue = 2, kFirstExtra = 3,
+              kBias = kFirstExtra + kMaxExtras;
 
 struct Reference {
   Problem problem;  // resolved; of the whole sequence for Pass::kDecode
@@ -54,7 +56,7 @@ Data Poisoned(const Variant& variant, const Reference& reference);
 /// The values of tensor `number`.
 std::vector<double>& TensorOf(Data& data, int number);
 
-/// Its heads, length and width.
+/// Its heads, length and width. kBias is the same for all sequences.
 ExtraShape TensorShape(const Variant& variant, const Problem& problem,
                        int number);
 

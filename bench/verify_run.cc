@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "bench/verify_judge.h"
+#include "position.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -24,6 +25,12 @@ Operands::Operands(const Variant& variant, const Problem& p, const Data& data,
     tensors_.back().Set(TensorOf(copy, n));
     before_.push_back(tensors_.back().Snapshot());
   }
+  if (!data.bias.empty()) {
+    const ExtraShape s = TensorShape(variant, p, kBias);
+    bias_.emplace_back(1, s.heads, s.len, s.dim, DType::kF32, layout);
+    bias_.back().Set(data.bias);
+    before_.push_back(bias_.back().Snapshot());
+  }
 }
 
 Inputs Operands::inputs() const {
@@ -32,6 +39,7 @@ Inputs Operands::inputs() const {
             .v = tensors_[kValue].view()};
   for (size_t n = kFirstExtra; n < tensors_.size(); ++n)
     in.extra[n - kFirstExtra] = tensors_[n].view();
+  if (!bias_.empty()) in.bias = bias_.front().view();
   return in;
 }
 
@@ -39,7 +47,8 @@ bool Operands::Unchanged() const {
   for (size_t n = 0; n < tensors_.size(); ++n)
     if (!tensors_[n].Intact() || tensors_[n].Snapshot() != before_[n])
       return false;
-  return true;
+  return bias_.empty() ||
+         (bias_.front().Intact() && bias_.front().Snapshot() == before_.back());
 }
 
 namespace {
@@ -122,6 +131,9 @@ Written RunWhole(const CheckCase& c, const Plan& plan, const Problem& p,
         grads[kQuery].view(), grads[kKey].view(), grads[kValue].view(), {}};
     for (int n = kFirstExtra; n < tensors; ++n)
       to.dextra[n - kFirstExtra] = grads[n].view();
+    const ExtraShape s = TensorShape(variant, p, kBias);
+    Tensor dbias(1, s.heads, s.len, s.dim, DType::kF32, c.layout);
+    if (s.dim > 0) to.dbias = dbias.view();
     GuardedBytes work(need.backward_scratch);
     const Status back = plan.Backward(operands.inputs(),
                                       {out.view(), saved.bytes(), dout.view()},
@@ -132,6 +144,8 @@ Written RunWhole(const CheckCase& c, const Plan& plan, const Problem& p,
       intact = intact && grads[n].Intact();
       w.gradients[n] = grads[n].Get();
     }
+    intact = intact && dbias.Intact();
+    w.gradients[kBias] = dbias.Get();
     if (!intact) w.trouble = "Backward wrote outside of its memory";
   }
   if (!operands.Unchanged()) w.trouble = "the pass changed its inputs";
@@ -152,6 +166,7 @@ std::string ExtendOnce(const CheckCase& c, const Plan& plan, const Problem& p,
     const ExtraShape s = TensorShape(variant, p, t);
     TensorOf(part, t) = Slice(TensorOf(whole, t), p, s.heads, s.dim, first, n);
   }
+  part.bias = data.bias;
   const Operands operands(variant, piece, part, c.layout);
   Tensor out(p.batch, p.q_heads, n, p.v_dim, p.dtype, c.layout);
   LseBuffer lse(variant, p, n);
@@ -204,12 +219,16 @@ std::string Place(std::string_view name, const ExtraShape& s, int64_t index) {
 std::string GradientName(const Variant& v, int number) {
   constexpr const char* kNames[] = {"dq", "dk", "dv"};
   if (number < kFirstExtra) return kNames[number];
+  if (number == kBias) return "dbias";
   return "d" + std::string(v.inputs[number - kFirstExtra].name);
 }
 
-// Positions that turn q and k keep the turned copies in the storage type: one
-// more rounding of each.
-bool TurnsCopies(const Problem& p) { return p.position.name == "rope"; }
+// Positions that turn or scale q and k keep these copies in the storage type:
+// one more rounding of each.
+bool TurnsCopies(const Problem& p) {
+  return PositionOf(p.positions, PositionKind::kRotary) != nullptr ||
+         PositionOf(p.positions, PositionKind::kScale) != nullptr;
+}
 
 // The CPU's product of bf16 wants weights in that type, too: one rounding of
 // each.

@@ -23,13 +23,14 @@ class Operands {
 
  private:
   std::deque<Tensor> tensors_;  // q, k, v, then the extras
+  std::deque<Tensor> bias_;     // one, or none
   std::vector<std::vector<std::byte>> before_;
 };
 
 /// What a run wrote, in [B, H, T, D] order.
 struct Written {
   std::vector<double> out, lse;
-  std::array<std::vector<double>, kFirstExtra + kMaxExtras> gradients;
+  std::array<std::vector<double>, kBias + 1> gradients;
   /// A refusal, or memory touched that is not the pass's: why, in a line.
   std::string trouble;
 };

@@ -87,7 +87,7 @@ Problem ProblemOf(const Variant& variant, const Spec& spec,
   p.dtype = cell.dtype;
   p.mask = s.mask;
   p.knobs = spec.knobs;
-  p.position = spec.position;
+  p.positions = spec.positions;
   return p;
 }
 

@@ -22,24 +22,38 @@ inline int64_t QueryPosition(const Problem& p, int64_t row) {
   return p.mask == Mask::kCausalTopLeft ? row : row + p.kv_len - p.q_len;
 }
 
-/// The problem's mask and window: may query i see key j at all?
+/// The problem's mask, window and distances: may query i see key j at all?
 inline bool MaskSees(const Problem& p, int64_t i, int64_t j) {
   if (p.mask != Mask::kNone && j > i) return false;
+  if (i - j < p.least_distance || i - j > p.most_distance) return false;
   return p.window == 0 || std::abs(i - j) < p.window;
 }
 
-/// scale q_i.k_j, and the position's bias where the problem has one.
+/// scale q_i.k_j + bias.
 inline Score DotScore(const Problem& p, const double* q, const double* k,
-                      double slope, int64_t i, int64_t j) {
+                      double bias) {
   Score s{0, 0};
   for (int64_t c = 0; c < p.qk_dim; ++c) {
     s.value += q[c] * k[c];
     s.size += std::abs(q[c] * k[c]);
   }
-  const double bias = -slope * std::abs(static_cast<double>(i - j));
   return {p.scale * s.value + bias,
           std::abs(p.scale) * s.size + std::abs(bias)};
 }
+
+/// ReRoPE's scores: q.k turned by the clipped distance.
+class Clipped {
+ public:
+  explicit Clipped(const Problem& p);
+  bool any() const { return window_ > 0; }
+  /// scale q_i R(i - j) k_j, without a bias.
+  Score operator()(const Problem& p, const double* q, const double* k,
+                   int64_t distance) const;
+
+ private:
+  int64_t window_ = 0, half_ = 0;
+  std::vector<double> cos_, sin_;  // [distance 0 .. window][pair]
+};
 
 /// One query row of one head, with the keys and values of its key head.
 struct Row {
@@ -111,42 +125,41 @@ void Softmax(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
   });
 }
 
-/// ALiBi's slopes from the paper's words: for a power of two heads a geometric
-/// series that starts at its own ratio 2^(-8/heads); otherwise the series of
-/// the power below, then every other one of the series of twice that power.
-inline std::vector<double> Slopes(int64_t heads) {
-  const auto series = [](int64_t n) {
-    std::vector<double> s;
-    for (int64_t k = 1; k <= n; ++k)
-      s.push_back(std::pow(
-          2.0, -8.0 / static_cast<double>(n) * static_cast<double>(k)));
-    return s;
-  };
-  int64_t power = 1;
-  while (power * 2 <= heads) power *= 2;
-  std::vector<double> slopes = series(power);
-  const std::vector<double> finer = series(2 * power);
-  for (size_t k = 0; static_cast<int64_t>(slopes.size()) < heads; k += 2)
-    slopes.push_back(finer[k]);
-  return slopes;
-}
+/// What a problem's positions add to scores, from their papers' equations: a
+/// table over heads and distances. See distance_bias.h for the formulas.
+class Bias {
+ public:
+  Bias(const Problem& p, const OracleInputs& in);
+  /// ALiBi's, whatever the problem says.
+  static Bias Alibi(const Problem& p);
 
-/// Slopes of the problem's bias: all 0 when it has none.
-inline std::vector<double> BiasSlopes(const Problem& p) {
-  return p.position.name == "alibi" ? Slopes(p.q_heads)
-                                    : std::vector<double>(p.q_heads, 0.0);
-}
+  double operator()(int64_t head, int64_t distance) const {
+    return values_.empty() ? 0 : values_[head * width_ + distance + width_ / 2];
+  }
 
-/// Softmax of dot scores with the problem's bias, over mask and sees(i, j).
+ private:
+  Bias() = default;
+  template <class F>
+  void Tabulate(const Problem& p, F of);
+
+  int64_t width_ = 0;  // distances a head, the middle one is 0
+  std::vector<double> values_;
+};
+
+/// Softmax of dot scores with a bias, over mask and sees(i, j).
 template <class Sees>
 void DotSoftmax(const Problem& p, const OracleInputs& in,
-                const OracleOutputs& out, Sees sees,
-                const std::vector<double>& slopes) {
+                const OracleOutputs& out, Sees sees, const Bias& bias) {
+  const Clipped clipped(p);
   Softmax(
       p, in, out,
       [&](int64_t i, int64_t j) { return MaskSees(p, i, j) && sees(i, j); },
       [&](const Row& x, int64_t j) {
-        return DotScore(p, x.q, x.k + j * p.qk_dim, slopes[x.head], x.i, j);
+        const double* const k = x.k + j * p.qk_dim;
+        const double b = bias(x.head, x.i - j);
+        if (!clipped.any()) return DotScore(p, x.q, k, b);
+        const Score s = clipped(p, x.q, k, x.i - j);
+        return Score{s.value + b, s.size + std::abs(b)};
       });
 }
 

@@ -47,6 +47,10 @@ Status CheckBytes(const char* name, const B& bytes, size_t need) {
   return {};
 }
 
+Shape BiasShape(const Problem& p) {
+  return {1, p.q_heads, 1, BiasParameters(p)};
+}
+
 #define SACCADE_RETURN_IF_ERROR(expression) \
   if (Status status_ = (expression); !status_.ok()) return status_
 
@@ -65,6 +69,9 @@ Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
     shape.dim = extra.value_width ? p.v_dim : 1;
     SACCADE_RETURN_IF_ERROR(CheckView(extra.name, in.extra[n], shape, p.dtype));
   }
+  if (in.bias.data != nullptr)
+    SACCADE_RETURN_IF_ERROR(
+        CheckView("bias", in.bias, BiasShape(p), DType::kF32));
   return {};
 }
 
@@ -108,6 +115,9 @@ Status Plan::Backward(const Inputs& in, const Upstream& up,
                                       {x.batch, x.heads, x.len, x.dim}, p.dtype,
                                       true));
   }
+  if (grad.dbias.data != nullptr)
+    SACCADE_RETURN_IF_ERROR(
+        CheckView("bias", grad.dbias, BiasShape(p), DType::kF32, true));
   const Footprint need = Memory(exec.slots());
   SACCADE_RETURN_IF_ERROR(CheckBytes("saved", up.saved, need.saved));
   SACCADE_RETURN_IF_ERROR(

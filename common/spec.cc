@@ -1,14 +1,16 @@
 // Spec strings, knobs, and what a problem must satisfy before it is planned.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <string>
 
-#include "engine/pattern.h"
+#include "clipped.h"
 #include "nearest.h"
 #include "position.h"
 #include "saccade/variant.h"
 #include "simd/target.h"
+#include "turning.h"
 
 namespace saccade {
 namespace {
@@ -150,29 +152,66 @@ Status CheckTraits(const Variant& variant, const Problem& p) {
     return Unsupported(name + " wants as many queries as keys");
   if (p.q_heads != p.kv_heads && !t.grouped_heads)
     return Unsupported(name + " wants as many query heads as key heads");
-  if (p.window > 0 && !t.window)
-    return Unsupported(name + " cannot be cut to a window");
+  const bool cut = p.window > 0 || p.least_distance > -kNoDistance ||
+                   p.most_distance < kNoDistance;
+  if (cut && !t.window) return Unsupported(name + " cannot be cut to a window");
   if (p.dtype == DType::kBF16 && !t.bf16)
     return Unsupported(name + " has no bf16 storage");
   return {};
 }
 
-Result<Position> ResolvePosition(const Variant& variant, const Problem& p) {
-  const PositionScheme* scheme = FindPosition(p.position.name);
+Result<Position> ResolvePosition(const Variant& variant,
+                                 const Position& given) {
+  const PositionScheme* scheme = FindPosition(given.name);
   if (!scheme) {
     std::vector<std::string_view> names;
     for (const PositionScheme& s : PositionSchemes()) names.push_back(s.name);
-    return NotFound("no position scheme " + Quoted(p.position.name) +
-                    DidYouMean(p.position.name, names));
+    return NotFound("no position scheme " + Quoted(given.name) +
+                    DidYouMean(given.name, names));
   }
-  if ((scheme->kind == PositionKind::kBias && !variant.traits.bias) ||
-      (scheme->kind == PositionKind::kRotary && !variant.traits.rotary))
+  const Traits& t = variant.traits;
+  const bool acts_on_inputs = scheme->kind == PositionKind::kRotary ||
+                              scheme->kind == PositionKind::kScale;
+  if ((scheme->kind == PositionKind::kBias && !t.bias) ||
+      (acts_on_inputs && !t.rotary))
     return Unsupported(std::string(variant.name) + " does not take +" +
-                       std::string(scheme->name));
-  Result<Knobs> knobs =
-      ResolveKnobs(scheme->name, scheme->knobs, p.position.knobs);
+                       std::string(scheme->name) + ", which is " +
+                       NameOf(scheme->kind));
+  if (scheme->name == "rerope" &&
+      !(t.lse && t.window && variant.inputs.empty()))
+    return Unsupported(std::string(variant.name) +
+                       " does not take +rerope: it gives no log-sum-exp to "
+                       "merge near and far keys by");
+  Result<Knobs> knobs = ResolveKnobs(scheme->name, scheme->knobs, given.knobs);
   if (!knobs.ok()) return knobs.status();
-  return Position{p.position.name, *knobs};
+  const Position position{given.name, *knobs};
+  if (Status s = CheckKnobs(position); !s.ok()) return s;
+  return position;
+}
+
+Result<std::vector<Position>> ResolvePositions(
+    const Variant& variant, const std::vector<Position>& given) {
+  std::vector<Position> resolved;
+  for (const Position& one : given) {
+    if (one.name == "none" && one.knobs.entries().empty()) continue;
+    Result<Position> position = ResolvePosition(variant, one);
+    if (!position.ok()) return position.status();
+    const PositionKind kind = FindPosition(position->name)->kind;
+    if (const Position* other = PositionOf(resolved, kind))
+      return Invalid(other->name + " and " + position->name +
+                     " do not go together: one of them is what is " +
+                     NameOf(kind));
+    resolved.push_back(*position);
+  }
+  return resolved;
+}
+
+// What is before the first ':', and behind it.
+std::pair<std::string_view, std::string_view> SplitName(std::string_view part) {
+  const size_t colon = part.find(':');
+  return {part.substr(0, colon), colon == std::string_view::npos
+                                     ? std::string_view()
+                                     : part.substr(colon + 1)};
 }
 
 }  // namespace
@@ -222,13 +261,7 @@ const std::string& Knobs::Text(std::string_view name) const {
 Result<Spec> ParseSpec(std::string_view text) {
   Spec spec;
   const size_t plus = text.find('+');
-  const auto split = [](std::string_view part) {
-    const size_t colon = part.find(':');
-    return std::pair(part.substr(0, colon), colon == std::string_view::npos
-                                                ? std::string_view()
-                                                : part.substr(colon + 1));
-  };
-  const auto [name, knobs] = split(text.substr(0, plus));
+  const auto [name, knobs] = SplitName(text.substr(0, plus));
   spec.variant = Find(name);
   if (!spec.variant) {
     std::vector<std::string_view> names;
@@ -241,25 +274,38 @@ Result<Spec> ParseSpec(std::string_view text) {
   if (!resolved.ok()) return resolved.status();
   spec.knobs = *given;
   if (plus == std::string_view::npos) return spec;
-
-  const auto [scheme, scheme_knobs] = split(text.substr(plus + 1));
-  Result<Knobs> position_knobs = ParseKnobs(scheme_knobs, text);
-  if (!position_knobs.ok()) return position_knobs.status();
-  Problem probe;
-  probe.position = {std::string(scheme), *position_knobs};
-  Result<Position> position = ResolvePosition(*spec.variant, probe);
-  if (!position.ok()) return position.status();
-  spec.position = *position;
+  if (plus + 1 == text.size())
+    return Invalid("in " + Quoted(text) + ": no position after the +");
+  Result<std::vector<Position>> positions =
+      ParsePositions(*spec.variant, text.substr(plus + 1));
+  if (!positions.ok()) return positions.status();
+  spec.positions = *positions;
   return spec;
+}
+
+Result<std::vector<Position>> ParsePositions(const Variant& variant,
+                                             std::string_view text) {
+  std::vector<Position> given;
+  for (size_t at = 0; at < text.size();) {
+    const size_t plus = std::min(text.find('+', at), text.size());
+    const auto [name, knobs] = SplitName(text.substr(at, plus - at));
+    Result<Knobs> parsed = ParseKnobs(knobs, text);
+    if (!parsed.ok()) return parsed.status();
+    given.push_back({std::string(name), *parsed});
+    at = plus + 1;
+  }
+  return ResolvePositions(variant, given);
 }
 
 Result<Problem> Resolve(const Variant& variant, const Problem& problem) {
   Problem p = problem;
   if (Status s = CheckShapes(p); !s.ok()) return s;
   if (Status s = CheckTraits(variant, p); !s.ok()) return s;
-  Result<Position> position = ResolvePosition(variant, p);
-  if (!position.ok()) return position.status();
-  p.position = *position;
+  Result<std::vector<Position>> positions =
+      ResolvePositions(variant, p.positions);
+  if (!positions.ok()) return positions.status();
+  p.positions = *positions;
+  if (Status s = CheckPositions(p); !s.ok()) return s;
   Result<Knobs> knobs = ResolveKnobs(variant.name, variant.knobs, p.knobs);
   if (!knobs.ok()) return knobs.status();
   p.knobs = *knobs;
@@ -275,13 +321,13 @@ Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
   Result<Problem> resolved = Resolve(variant, problem);
   if (!resolved.ok()) return resolved.status();
   ChooseTarget();
-  Result<std::unique_ptr<Plan>> plan = variant.plan(*resolved);
+  Result<std::unique_ptr<Plan>> plan = FindIn(resolved->positions, "rerope")
+                                           ? MakeClippedPlan(variant, *resolved)
+                                           : variant.plan(*resolved);
   if (!plan.ok()) return plan;
   (*plan)->variant_ = &variant;
-  if (FindPosition(resolved->position.name)->kind == PositionKind::kRotary) {
-    plan = MakeRotaryPlan(*resolved, std::move(*plan));
-    (*plan)->variant_ = &variant;
-  }
+  plan = MakeTurnedPlan(*resolved, Turning(*resolved), std::move(*plan));
+  (*plan)->variant_ = &variant;
   return plan;
 }
 
@@ -291,29 +337,8 @@ Result<std::unique_ptr<Plan>> MakePlan(std::string_view spec,
   if (!parsed.ok()) return parsed.status();
   Problem p = problem;
   p.knobs = parsed->knobs;
-  p.position = parsed->position;
+  p.positions = parsed->positions;
   return MakePlan(*parsed->variant, p);
-}
-
-void RunOracle(const Variant& variant, const Problem& p, const OracleInputs& in,
-               const OracleOutputs& out) {
-  if (FindPosition(p.position.name)->kind != PositionKind::kRotary)
-    return variant.oracle(p, in, out);
-  const double base = p.position.knobs.Number("base");
-  const auto turned = [&](const double* x, int64_t heads, int64_t len,
-                          int64_t first) {
-    std::vector<double> y(p.batch * heads * len * p.qk_dim);
-    for (int64_t row = 0; row < p.batch * heads * len; ++row)
-      Rotate(x + row * p.qk_dim, y.data() + row * p.qk_dim, p.qk_dim,
-             static_cast<double>(first + row % len), base, false);
-    return y;
-  };
-  const std::vector<double> q = turned(in.q, p.q_heads, p.q_len, QueryOffset(p));
-  const std::vector<double> k = turned(in.k, p.kv_heads, p.kv_len, 0);
-  OracleInputs positioned = in;
-  positioned.q = q.data();
-  positioned.k = k.data();
-  variant.oracle(p, positioned, out);
 }
 
 }  // namespace saccade

@@ -28,6 +28,11 @@ std::vector<std::string> TrainableSpecs() {
     specs.push_back(name + "+sinusoidal");
     if (v->traits.rotary) specs.push_back(name + "+rope");
     if (v->traits.bias) specs.push_back(name + "+alibi");
+    for (const char* positions :
+         {"xpos:scale=20+logn:length=5", "t5:buckets=8,distance=10", "kerple",
+          "sandwich:width=8", "rerope:window=4"})
+      if (ParsePositions(*v, positions).ok())
+        specs.push_back(name + "+" + positions);
   }
   std::erase_if(specs, [](const std::string& spec) {
     return !Model::Make({.spec = spec, .width = 16, .layers = 1, .heads = 2})

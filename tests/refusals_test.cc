@@ -60,9 +60,9 @@ TEST_CASE("what a variant does not offer is unsupported, because") {
     p.window = 3;
     if (!t.window) CheckRefused(*v, p, Code::kUnsupported, "window");
     p = small;
-    p.position.name = "alibi";
+    p.positions = {{"alibi"}};
     if (!t.bias) CheckRefused(*v, p, Code::kUnsupported, "alibi");
-    p.position.name = "rope";
+    p.positions = {{"rope"}};
     if (!t.rotary) CheckRefused(*v, p, Code::kUnsupported, "rope");
     p = small;
     p.dtype = DType::kBF16;
@@ -119,7 +119,7 @@ TEST_CASE("knobs out of range, unknown or of the wrong kind are refused") {
     p.knobs.Set("no_such_knob", 1);
     CheckRefused(*v, p, Code::kNotFound, "an unknown knob");
     p = SmallProblem(*v);
-    p.position.name = "no_such_position";
+    p.positions = {{"no_such_position"}};
     CheckRefused(*v, p, Code::kNotFound, "an unknown position");
     for (const Knob& knob : v->knobs) {
       const auto with = [&](const std::string& text) {

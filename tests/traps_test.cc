@@ -23,7 +23,7 @@ class Run {
     case_.variant = parsed->variant;
     case_.problem = problem;
     case_.problem.knobs = parsed->knobs;
-    case_.problem.position = parsed->position;
+    case_.problem.positions = parsed->positions;
     const Result<Problem> p = Resolve(*case_.variant, case_.problem);
     REQUIRE_MESSAGE(p.ok(), spec, ": ", p.status().message());
     problem_ = *p;

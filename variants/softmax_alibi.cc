@@ -36,7 +36,7 @@ void AlibiOracle(const Problem& p, const OracleInputs& in,
                  const OracleOutputs& out) {
   oracle::DotSoftmax(
       p, in, out, [](int64_t, int64_t) { return true; },
-      oracle::Slopes(p.q_heads));
+      oracle::Bias::Alibi(p));
 }
 
 }  // namespace

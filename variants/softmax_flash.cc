@@ -26,7 +26,7 @@ Cost FlashCost(const Problem& p) { return TileCost(p, MakeTileSpec(p)); }
 void FlashOracle(const Problem& p, const OracleInputs& in,
                  const OracleOutputs& out) {
   oracle::DotSoftmax(
-      p, in, out, [](int64_t, int64_t) { return true; }, oracle::BiasSlopes(p));
+      p, in, out, [](int64_t, int64_t) { return true; }, oracle::Bias(p, in));
 }
 
 }  // namespace

@@ -22,11 +22,12 @@
 #include <hwy/highway.h>
 
 #include "arena.h"
+#include "distance_bias.h"
+#include "engine/bias_table.h"
 #include "engine/kv_cache.h"
 #include "engine/pattern.h"
 #include "engine/tile.h"
 #include "oracle.h"
-#include "position.h"
 #include "simd/bf16.h"
 #include "simd/math-inl.h"
 
@@ -115,6 +116,49 @@ struct Call {
   View out;
   float* lse;
   int64_t q_position;
+  const BiasTable* bias;
+};
+
+// dS of every head by distance, where a bias is learned, and what it makes of
+// the gradient by the bias's parameters.
+class BiasSums {
+ public:
+  BiasSums(Arena& arena, const Problem& p, const PlannedBias& bias)
+      : p_(p), bias_(bias) {
+    if (bias.bias() == nullptr || bias.bias()->parameters() == 0) return;
+    at_ = bias.ranges().Of(0);
+    sums_ = arena.Take<float>(p.batch * p.q_heads * at_.count);
+    parameters_ = arena.Take<double>(bias.bias()->parameters());
+  }
+
+  void Start(int64_t head) const {
+    std::fill_n(sums_ + head * at_.count, at_.count, 0.0f);
+  }
+  void Add(int64_t head, int64_t i, Interval seen, const float* ds) const {
+    if (at_.count == 0) return;
+    float* const sums = sums_ + head * at_.count - at_.first;
+    for (int64_t j = seen.begin; j < seen.end; ++j)
+      sums[i - j] += ds[j] / p_.scale;
+  }
+  void Store(const ConstView& parameters, const View& to) const {
+    const int64_t n = to.dim;
+    for (int64_t h = 0; h < p_.q_heads; ++h) {
+      std::fill_n(parameters_, n, 0.0);
+      for (int64_t b = 0; b < p_.batch; ++b)
+        bias_.bias()->AddGradient(parameters.Row<float>(0, h, 0), at_,
+                                  sums_ + (b * p_.q_heads + h) * at_.count,
+                                  parameters_);
+      for (int64_t x = 0; x < n; ++x)
+        to.Row<float>(0, h, 0)[x] = static_cast<float>(parameters_[x]);
+    }
+  }
+
+ private:
+  const Problem& p_;
+  const PlannedBias& bias_;
+  Distances at_;
+  float* sums_ = nullptr;         // [B, Hq, distances]
+  double* parameters_ = nullptr;  // derivatives, of one head
 };
 
 class NaivePlan final : public Plan {
@@ -128,9 +172,8 @@ class NaivePlan final : public Plan {
                 .v_dim = p.v_dim,
                 .dtype = p.dtype,
                 .capacity = p.kv_len,
-                .append = p.q_len}) {
-    if (p.position.name == "alibi") slopes_ = AlibiSlopes(p.q_heads);
-  }
+                .append = p.q_len}),
+        bias_(MakeDistanceBias(p), {part_}, p, 1) {}
 
  private:
   // What one task holds: a head's rows in f32, and their gradients.
@@ -168,12 +211,26 @@ class NaivePlan final : public Plan {
     const Problem& p = problem_;
     const size_t n = static_cast<size_t>(slots);
     Footprint f;
+    Arena table, gradients;
+    bias_.Room(table);
+    BiasSums(gradients, p, bias_);
     f.saved = ScoreBytes(p, p.q_len);
-    f.forward_scratch = f.saved + n * HeadBytes(p, p.q_len, false);
-    f.backward_scratch = f.saved + n * HeadBytes(p, p.q_len, true);
+    f.forward_scratch =
+        table.used() + f.saved + n * HeadBytes(p, p.q_len, false);
+    f.backward_scratch =
+        gradients.used() + f.saved + n * HeadBytes(p, p.q_len, true);
     f.extend_scratch = f.forward_scratch;
     f.state = p.mask == Mask::kNone ? 0 : cache_.bytes();
     return f;
+  }
+
+  // What a pass was given of a bias, with its table at the front of `scratch`.
+  const BiasTable* TakeTable(const Inputs& in, Bytes& scratch, BiasTable* own,
+                             Exec& exec) const {
+    Arena arena(scratch);
+    float* const room = bias_.Room(arena);
+    scratch = scratch.subspan(arena.used());
+    return bias_.TableOf(in, room, own, exec);
   }
 
   // Keys that query i sees: a band, cut to the keys there are.
@@ -188,10 +245,10 @@ class NaivePlan final : public Plan {
     const int64_t d = problem_.qk_dim, i = c.q_position + row;
     for (int64_t j = 0; j < c.k.len; ++j)
       s[j] = problem_.scale * dot(head.q + row * d, head.k + j * d, d);
-    if (!slopes_.empty())
-      for (int64_t j = 0; j < c.k.len; ++j)
-        s[j] -= slopes_[h] * static_cast<float>(std::abs(i - j));
     const Interval seen = Keys(i, c.k.len);
+    if (c.bias != nullptr)
+      for (int64_t j = seen.begin; j < seen.end; ++j)
+        s[j] += c.bias->Zero(0, h)[i - j];
     std::fill(s, s + std::min(seen.begin, c.k.len), 0.0f);
     if (seen.empty()) {
       std::fill(s, s + c.k.len, 0.0f);
@@ -241,10 +298,12 @@ class NaivePlan final : public Plan {
   void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                  Bytes scratch, Exec& exec) const override {
     const size_t bytes = ScoreBytes(problem_, problem_.q_len);
+    BiasTable own;
+    const BiasTable* const bias = TakeTable(in, scratch, &own, exec);
     Arena arena(saved.empty() ? scratch : saved);
     float* scores = arena.Take<float>(bytes / sizeof(float));
-    Run({in.q, in.k, in.v, out.out, out.lse, QueryOffset(problem_)}, scores,
-        scratch.subspan(bytes), exec);
+    Run({in.q, in.k, in.v, out.out, out.lse, QueryOffset(problem_), bias},
+        scores, scratch.subspan(bytes), exec);
   }
 
   // One query row's share of the gradients.
@@ -269,6 +328,9 @@ class NaivePlan final : public Plan {
                   Bytes scratch, Exec& exec) const override {
     const Problem& p = problem_;
     const int64_t group = p.q_heads / p.kv_heads, n = p.q_len, m = p.kv_len;
+    Arena front(scratch);
+    const BiasSums sums(front, p, bias_);
+    scratch = scratch.subspan(front.used());
     const float* weights = reinterpret_cast<const float*>(up.saved.data());
     float* scores = reinterpret_cast<float*>(scratch.data());
     const Bytes heads = scratch.subspan(ScoreBytes(p, n));
@@ -286,16 +348,21 @@ class NaivePlan final : public Plan {
         LoadHead(up.out, b, h, head.out);
         LoadHead(up.dout, b, h, head.dout);
         std::fill(head.dq, head.dq + n * p.qk_dim, 0.0f);
+        sums.Start(b * p.q_heads + h);
         for (int64_t row = 0; row < n; ++row) {
           const int64_t at = ((b * p.q_heads + h) * n + row) * m;
-          BackwardRow(head, row, Keys(QueryOffset(p) + row, m), weights + at,
-                      scores + at);
+          const int64_t i = QueryOffset(p) + row;
+          const Interval seen = Keys(i, m);
+          BackwardRow(head, row, seen, weights + at, scores + at);
+          sums.Add(b * p.q_heads + h, i, seen, scores + at);
         }
         StoreHead(head.dq, b, h, grad.dq);
       }
       StoreHead(head.dk, b, kv, grad.dk);
       StoreHead(head.dv, b, kv, grad.dv);
     });
+    if (grad.dbias.data != nullptr)
+      sums.Store(bias_.ParametersOf(in), grad.dbias);
   }
 
   void DoReset(Bytes state) const override { cache_.Reset(state); }
@@ -311,14 +378,16 @@ class NaivePlan final : public Plan {
                        std::to_string(n) + " more do not fit");
     cache_.Append(state, *held, fresh.k, fresh.v, 0, n, exec);
     const size_t bytes = ScoreBytes(problem_, problem_.q_len);
-    Run({fresh.q, held->k, held->v, out.out, out.lse, past},
+    BiasTable own;
+    const BiasTable* const bias = TakeTable(fresh, scratch, &own, exec);
+    Run({fresh.q, held->k, held->v, out.out, out.lse, past, bias},
         reinterpret_cast<float*>(scratch.data()), scratch.subspan(bytes), exec);
     return {};
   }
 
   Part part_;
-  std::vector<float> slopes_;
   KvCache cache_;
+  PlannedBias bias_;
 };
 
 Result<std::unique_ptr<Plan>> MakeNaive(const Problem& p) {
@@ -335,7 +404,7 @@ Cost NaiveCost(const Problem& p) { return TileCost(p, MakeTileSpec(p)); }
 void NaiveOracle(const Problem& p, const OracleInputs& in,
                  const OracleOutputs& out) {
   oracle::DotSoftmax(
-      p, in, out, [](int64_t, int64_t) { return true; }, oracle::BiasSlopes(p));
+      p, in, out, [](int64_t, int64_t) { return true; }, oracle::Bias(p, in));
 }
 
 }  // namespace

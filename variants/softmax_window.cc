@@ -39,7 +39,7 @@ void WindowOracle(const Problem& p, const OracleInputs& in,
   oracle::DotSoftmax(
       p, in, out,
       [&](int64_t i, int64_t j) { return std::abs(i - j) < size || j < sinks; },
-      oracle::BiasSlopes(p));
+      oracle::Bias(p, in));
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ TileSpec AtrousSpec(const Problem& p) {
   const int64_t rate = p.knobs.Int("rate"), local = p.knobs.Int("local");
   Part far = mask;
   far.step = rate;
-  far.low = -(-mask.low / rate);
-  far.high = mask.high / rate;
+  far.low = -FloorDiv(-mask.low, rate);
+  far.high = FloorDiv(mask.high, rate);
   if (local == 0) {
     spec.pattern = {far};
     return spec;
@@ -57,7 +57,7 @@ void AtrousOracle(const Problem& p, const OracleInputs& in,
       [&](int64_t i, int64_t j) {
         return (i - j) % rate == 0 || (local > 0 && std::abs(i - j) <= local);
       },
-      oracle::BiasSlopes(p));
+      oracle::Bias(p, in));
 }
 
 }  // namespace

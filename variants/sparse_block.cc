@@ -169,7 +169,7 @@ void BlockOracle(const Problem& p, const OracleInputs& in,
       if (mask.columns[n] == j / mask.block) return true;
     return false;
   };
-  oracle::DotSoftmax(p, in, out, sees, oracle::BiasSlopes(p));
+  oracle::DotSoftmax(p, in, out, sees, oracle::Bias(p, in));
 }
 
 }  // namespace

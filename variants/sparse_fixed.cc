@@ -48,7 +48,7 @@ void FixedOracle(const Problem& p, const OracleInputs& in,
       [&](int64_t i, int64_t j) {
         return block_of(i) == block_of(j) || j % block >= block - columns;
       },
-      oracle::BiasSlopes(p));
+      oracle::Bias(p, in));
 }
 
 }  // namespace

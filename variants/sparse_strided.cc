@@ -25,8 +25,8 @@ TileSpec StridedSpec(const Problem& p) {
   Part& near = spec.pattern[0];
   Part far = near;
   far.step = stride;
-  far.low = 1;
-  far.high = near.high / stride;
+  far.low = std::max<int64_t>(1, -FloorDiv(-near.low, stride));
+  far.high = FloorDiv(near.high, stride);
   near.high = std::min(near.high, stride - 1);
   spec.pattern.push_back(far);
   return spec;
@@ -46,7 +46,7 @@ void StridedOracle(const Problem& p, const OracleInputs& in,
       [&](int64_t i, int64_t j) {
         return i - j < stride || (i - j) % stride == 0;
       },
-      oracle::BiasSlopes(p));
+      oracle::Bias(p, in));
 }
 
 }  // namespace

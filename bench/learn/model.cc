@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "distance_bias.h"
+#include "position.h"
+
 namespace saccade::bench {
 namespace {
 
@@ -57,7 +60,7 @@ Result<Model> Model::Make(const ModelOptions& options) {
       static_cast<float>(1 / std::sqrt(static_cast<double>(o.width)));
   model.embedding_ =
       model.parameters_.Add("embedding", o.symbols, o.width, 0, unit);
-  if (spec->position.name == "learned") {
+  if (FindIn(spec->positions, "learned")) {
     model.positions_ = model.parameters_.Add("positions", o.train_len, o.width,
                                              0, 0.5f * unit);
   }
@@ -146,6 +149,12 @@ void Model::AddAttention(const std::string& name, int64_t v_dim) {
           parameters_.Add(fmt::format("{}.{}.beta", name, tensor), 1, qk, 0, 0);
     }
   }
+  Problem p;
+  p.q_heads = unit.heads;
+  p.positions = spec_.positions;
+  if (const std::vector<float> start = BiasStart(p); !start.empty()) {
+    unit.bias = parameters_.Add(named("bias"), start);
+  }
   unit.out_cols = values;
   unit.out = parameters_.Add(
       named("out"), d, values, 0,
@@ -170,6 +179,38 @@ void Model::AddMlp(const std::string& name, int64_t hidden) {
   units_.push_back(std::move(unit));
 }
 
+Result<std::vector<Position>> Model::TestPositions(
+    std::string_view text) const {
+  if (text.empty()) return spec_.positions;
+  const bool adds = text.front() == '+';
+  const std::string own = adds ? ToText(spec_.positions) : "";
+  const std::string whole = own + std::string(text);
+  Result<std::vector<Position>> positions = ParsePositions(
+      *spec_.variant, std::string_view(whole).substr(whole.front() == '+'));
+  if (!positions.ok()) return positions.status();
+  if (const Status fits = CheckLearned(*positions); !fits.ok()) return fits;
+  return positions;
+}
+
+Status Model::CheckLearned(const std::vector<Position>& positions) const {
+  if (FindIn(positions, "learned") && positions_ < 0) {
+    return Unsupported("the model was trained without +learned positions");
+  }
+  const Position* const bias = PositionOf(positions, PositionKind::kBias);
+  const Position* const own = PositionOf(spec_.positions, PositionKind::kBias);
+  Problem p = AttentionProblem(1, 1, 0);
+  const int64_t trained = BiasParameters(p);
+  p.positions = positions;
+  if (bias == nullptr || BiasParameters(p) == 0) return {};
+  if (own == nullptr || own->name != bias->name ||
+      BiasParameters(p) != trained) {
+    return Unsupported(fmt::format(
+        "{} has learned parameters that the model was not trained with",
+        ToText({*bias})));
+  }
+  return {};
+}
+
 Problem Model::AttentionProblem(int64_t batch, int64_t len,
                                 int64_t window) const {
   const Unit& unit = units_.front();
@@ -182,7 +223,7 @@ Problem Model::AttentionProblem(int64_t batch, int64_t len,
   p.mask = Mask::kCausal;
   p.window = window;
   p.knobs = spec_.knobs;
-  p.position = spec_.position;
+  p.positions = spec_.positions;
   return p;
 }
 

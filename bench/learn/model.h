@@ -49,6 +49,7 @@ struct Unit {
   int64_t heads = 0, qk_dim = 0, v_dim = 0;
   int64_t q = 0, k = 0, v = 0;
   std::vector<int64_t> extras, extra_dims;  // first columns, widths of a head
+  int64_t bias = -1;  // place of a learned bias's parameters, [heads][n], or -1
 };
 
 class Model {
@@ -66,13 +67,17 @@ class Model {
   int64_t embedding() const { return embedding_; }  // [symbols, width]
   int64_t positions() const { return positions_; }  // [train_len, width] or -1
   int64_t last_gain() const { return last_gain_; }
-  bool sinusoidal() const { return spec_.position.name == "sinusoidal"; }
-
   /// The beginning-of-sequence token: the last symbol.
   int32_t bos() const { return static_cast<int32_t>(options_.symbols - 1); }
 
   /// The longest sequence the model can read, in tokens; 0: no limit.
   int64_t max_len() const { return positions_ >= 0 ? options_.train_len : 0; }
+
+  /// Positions to read the model with in place of its own, from text:
+  /// "rope:scaling=yarn,factor=16" replaces them, "+logn:length=128" adds to
+  /// them, "" leaves them. kUnsupported when they have learned parameters that
+  /// the model does not have; else as ParsePositions.
+  Result<std::vector<Position>> TestPositions(std::string_view text) const;
 
   /// What attention is asked for, for `batch` sequences of `len` tokens.
   Problem AttentionProblem(int64_t batch, int64_t len, int64_t window) const;
@@ -80,6 +85,9 @@ class Model {
   /// Multiplications and additions of a training step, a token:
   /// 6 P + 6 V d + 6 N d L, P without embeddings.
   double FlopsPerToken(int64_t len) const;
+
+  /// Whether the model has what these positions learn. kUnsupported.
+  Status CheckLearned(const std::vector<Position>& positions) const;
 
  private:
   void AddAttention(const std::string& name, int64_t v_dim);

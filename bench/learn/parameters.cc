@@ -17,10 +17,19 @@ int64_t Parameters::Add(std::string name, int64_t rows, int64_t cols,
   return tensors_.back().at;
 }
 
+int64_t Parameters::Add(std::string name, std::vector<float> start) {
+  const int64_t at =
+      Add(std::move(name), 1, static_cast<int64_t>(start.size()), 0, 0);
+  tensors_.back().start = std::move(start);
+  return at;
+}
+
 void Parameters::Start(uint64_t seed) {
   for (const Tensor& t : tensors_) {
     Random random(seed, fmt::format("{} {}x{}", t.name, t.rows, t.cols));
     float* const x = value(t.at);
+    std::copy(t.start.begin(), t.start.end(), x);
+    if (!t.start.empty()) continue;
     for (int64_t i = 0; i < t.size(); ++i) {
       x[i] = t.mean +
              (t.sd > 0 ? t.sd * static_cast<float>(random.Normal()) : 0.0f);

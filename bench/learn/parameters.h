@@ -15,6 +15,7 @@ struct Tensor {
   float mean, sd;      // of its normal start
   int64_t at;          // of its first element in the arrays
   int64_t size() const { return rows * cols; }
+  std::vector<float> start = {};  // instead of a draw, unless empty
 };
 
 class Parameters {
@@ -23,6 +24,9 @@ class Parameters {
   /// with equal cols form one matrix of all their rows.
   int64_t Add(std::string name, int64_t rows, int64_t cols, float mean,
               float sd);
+
+  /// Likewise a vector that starts at these values, whatever the seed.
+  int64_t Add(std::string name, std::vector<float> start);
 
   /// Draws the start. A tensor's depends on the seed, its name and its shape
   /// alone, so that models share what they have in common.

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "bench/learn/ops.h"
+#include "position.h"
 
 namespace saccade::bench {
 namespace {
@@ -49,13 +50,17 @@ Result<std::unique_ptr<Pass>> Pass::Make(const Model& model,
   if (options.batch < 1 || options.len < 1) {
     return Invalid("a pass needs at least one token");
   }
-  if (model.max_len() > 0 && options.len > model.max_len()) {
-    return Unsupported(
-        fmt::format("learned positions end at {} tokens", model.max_len()));
+  const std::vector<Position> positions =
+      options.positions.value_or(model.spec().positions);
+  if (FindIn(positions, "learned") && options.len > model.options().train_len) {
+    return Unsupported(fmt::format("learned positions end at {} tokens",
+                                   model.options().train_len));
   }
-  Result<std::unique_ptr<Plan>> plan = MakePlan(
-      *model.spec().variant,
-      model.AttentionProblem(options.batch, options.len, options.window));
+  if (Status fits = model.CheckLearned(positions); !fits.ok()) return fits;
+  Problem problem =
+      model.AttentionProblem(options.batch, options.len, options.window);
+  problem.positions = positions;
+  Result<std::unique_ptr<Plan>> plan = MakePlan(*model.spec().variant, problem);
   if (!plan.ok()) return plan.status();
   std::unique_ptr<Pass> pass(new Pass(model, options, exec));
   pass->plan_ = std::move(*plan);
@@ -95,7 +100,10 @@ Pass::Pass(const Model& model, const PassOptions& options, Exec& exec)
     kept.out = Matrix(n, train ? units[u].out_cols : out);
     kept.inverse.resize(n);
   }
-  if (model.sinusoidal()) positions_ = Sinusoids(options.len, width);
+  positions_ = options.positions.value_or(model.spec().positions);
+  if (FindIn(positions_, "sinusoidal")) {
+    sinusoids_ = Sinusoids(options.len, width);
+  }
   last_h_ = Matrix(n, width);
   last_inverse_.resize(n);
   losses_.resize(n);
@@ -125,8 +133,13 @@ View Pass::Heads(const Rows& rows, int64_t column, int64_t heads,
           rows.stride};
 }
 
-Inputs Pass::AttentionInputs(const Unit& unit, const Rows& mid) const {
+Inputs Pass::AttentionInputs(const Model& model, const Unit& unit,
+                             const Rows& mid) const {
   Inputs inputs;
+  if (const int64_t n = BiasParameters(plan_->problem()); n > 0) {
+    inputs.bias = Contiguous<const void>(model.parameters().value(unit.bias),
+                                         DType::kF32, 1, unit.heads, 1, n);
+  }
   inputs.q = Heads(mid, unit.q, unit.heads, unit.qk_dim);
   inputs.k = Heads(mid, unit.k, unit.heads, unit.qk_dim);
   inputs.v = Heads(mid, unit.v, unit.heads, unit.v_dim);
@@ -157,7 +170,7 @@ Status Pass::UnitForward(const Model& model, size_t index) {
   }
   if (unit.attention) {
     const Status status = plan_->Forward(
-        AttentionInputs(unit, mid),
+        AttentionInputs(model, unit, mid),
         {.out = Heads(out, 0, unit.heads, unit.v_dim)},
         options_.train ? kept.saved.bytes() : Bytes(), scratch_.bytes(), exec_);
     if (!status.ok()) return status;
@@ -210,10 +223,10 @@ Status Pass::Forward(const Model& model, std::span<const int32_t> tokens,
   tokens_.assign(tokens.begin(), tokens.end());
   targets_.assign(targets.begin(), targets.end());
   const Parameters& p = model.parameters();
-  const float* const positions = model.positions() >= 0
+  const float* const positions = FindIn(positions_, "learned")
                                      ? p.value(model.positions())
-                                 : positions_.empty() ? nullptr
-                                                      : positions_.data();
+                                 : sinusoids_.empty() ? nullptr
+                                                      : sinusoids_.data();
   Embed(tokens_, p.value(model.embedding()), positions, options_.len,
         kept_[0].x, exec_);
   for (size_t u = 0; u < model.units().size(); ++u) {
@@ -243,12 +256,16 @@ Status Pass::UnitBackward(Model& model, size_t index) {
       grad.dextra[i] =
           Heads(dmid, unit.extras[i], unit.heads, unit.extra_dims[i]);
     }
+    if (const int64_t n = BiasParameters(plan_->problem()); n > 0) {
+      grad.dbias = Contiguous<void>(p.gradient(unit.bias), DType::kF32, 1,
+                                    unit.heads, 1, n);
+    }
     const Upstream up = {.out = Heads(kept.out, 0, unit.heads, unit.v_dim),
                          .saved = kept.saved.bytes(),
                          .dout = Heads(dout, 0, unit.heads, unit.v_dim)};
-    const Status status =
-        plan_->Backward(AttentionInputs(unit, plain ? kept.in : kept.mid), up,
-                        grad, scratch_.bytes(), exec_);
+    const Status status = plan_->Backward(
+        AttentionInputs(model, unit, plain ? kept.in : kept.mid), up, grad,
+        scratch_.bytes(), exec_);
     if (!status.ok()) return status;
   }
   for (const Piece& piece : unit.pieces) {
@@ -284,7 +301,7 @@ Status Pass::Backward(Model& model) {
     if (Status status = UnitBackward(model, u); !status.ok()) return status;
   }
   float* dpositions = nullptr;
-  if (model.positions() >= 0) {
+  if (FindIn(positions_, "learned")) {
     dpositions = p.gradient(model.positions());
     std::fill_n(dpositions, model.options().train_len * width, 0.0f);
   }

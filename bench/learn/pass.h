@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,9 @@ struct PassOptions {
   int64_t len = 1;     // tokens of each
   int64_t window = 0;  // keys that a query sees at most; 0: the variant's own
   bool train = false;  // keep what Backward needs
+  /// In place of the model's own positions, which it was trained with: see
+  /// Model::TestPositions.
+  std::optional<std::vector<Position>> positions = {};
 };
 
 /// For one thread at a time; the work inside is spread over the Exec.
@@ -61,7 +65,8 @@ class Pass {
   Pass(const Model& model, const PassOptions& options, Exec& exec);
 
   Kept& KeptBy(size_t unit) { return kept_[options_.train ? unit : 0]; }
-  Inputs AttentionInputs(const Unit& unit, const Rows& mid) const;
+  Inputs AttentionInputs(const Model& model, const Unit& unit,
+                         const Rows& mid) const;
   View Heads(const Rows& rows, int64_t column, int64_t heads,
              int64_t dim) const;
   Status UnitForward(const Model& model, size_t index);
@@ -73,7 +78,8 @@ class Pass {
   std::unique_ptr<Plan> plan_;
   std::vector<Kept> kept_;
   std::vector<int32_t> tokens_, targets_;
-  std::vector<float> positions_;  // sinusoidal ones
+  std::vector<Position> positions_;
+  std::vector<float> sinusoids_;
   Matrix last_x_, last_h_, logits_;
   std::vector<float> last_inverse_;
   Buffer scratch_;

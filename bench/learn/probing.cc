@@ -26,15 +26,17 @@ void Lay(const Probe& probe, const Sample& sample, std::span<int32_t> tokens,
 
 Facts FactsOf(const Probe& probe, const Model& model, int64_t len,
               bool fixed_state) {
-  const PositionScheme* const scheme = FindPosition(model.spec().position.name);
-  const bool turns = scheme->kind == PositionKind::kRotary;
-  const bool absolute = scheme->kind == PositionKind::kEmbedding;
+  const std::vector<Position>& positions = model.spec().positions;
+  const bool turns = PositionOf(positions, PositionKind::kRotary);
+  const bool absolute = PositionOf(positions, PositionKind::kEmbedding);
+  const bool clipped = FindIn(positions, "rerope");
   Facts facts;
   facts.train_len = probe.train_len();
   facts.len = len;
   facts.fixed_state = fixed_state;
   facts.width = model.units().front().heads * model.units().front().qk_dim;
-  facts.new_positions = len > probe.train_len() && (turns || absolute);
+  facts.new_positions =
+      len > probe.train_len() && ((turns && !clipped) || absolute);
   facts.no_positions = !turns && !absolute;
   return facts;
 }

@@ -182,7 +182,8 @@ Result<std::vector<Reading>> ReadText(
     const PassOptions shape = {
         .batch = std::clamp<int64_t>(kTokens / len, 1, count),
         .len = len,
-        .window = o.window};
+        .window = o.window,
+        .positions = o.positions};
     return LossesOf(model, text, begins, shape, exec, tick);
   };
   return ReadBy(reader, static_cast<int64_t>(text.size()), o);

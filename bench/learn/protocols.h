@@ -29,6 +29,7 @@ struct ReadOptions {
   int64_t test_bytes = 65536;
   int64_t targets = 64;
   int64_t window = 0;  // as PassOptions
+  std::optional<std::vector<Position>> positions = {};  // as PassOptions
 
   int64_t len() const { return multiple * train_len; }
   int64_t most() const { return longest * train_len; }

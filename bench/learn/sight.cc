@@ -14,7 +14,7 @@ constexpr int64_t kColumns = 64;  // of the identity at a time: a word's bits
 // Attention as the model asks for it, but for values of kColumns.
 Problem AttentionOf(const Model& model, int64_t len) {
   Problem p = model.AttentionProblem(1, len, 0);
-  p.position = {};
+  p.positions = {};
   p.v_dim = kColumns;
   return p;
 }

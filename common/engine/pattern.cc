@@ -70,6 +70,11 @@ int64_t QueryOffset(const Problem& problem) {
                                               : problem.kv_len - problem.q_len;
 }
 
+Interval AllPositions(const Problem& p) {
+  const int64_t first = QueryOffset(p);
+  return {std::min<int64_t>(first, 0), std::max(first + p.q_len, p.kv_len)};
+}
+
 Part MaskPart(const Problem& problem) {
   Part part;
   if (problem.mask != Mask::kNone) part.low = 0;
@@ -77,6 +82,8 @@ Part MaskPart(const Problem& problem) {
     part.high = problem.window - 1;
     part.low = std::max(part.low, -(problem.window - 1));
   }
+  part.low = std::max(part.low, problem.least_distance);
+  part.high = std::min(part.high, problem.most_distance);
   return part;
 }
 

@@ -86,6 +86,9 @@ Part MaskPart(const Problem& problem);
 /// and kNone, 0 for kCausalTopLeft.
 int64_t QueryOffset(const Problem& problem);
 
+/// From the first query's position, or 0, to the last's.
+Interval AllPositions(const Problem& problem);
+
 /// How many (query, key) pairs are visible, summed over one head.
 double VisiblePairs(const Pattern& pattern, int64_t q_position, int64_t q_len,
                     int64_t kv_len);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/bias_table.h"
 #include "engine/pattern.h"
 #include "saccade/variant.h"
 
@@ -31,7 +32,9 @@ struct TileSpec {
   Normaliser normaliser = Normaliser::kSoftmax;
   double divisor = 1;
   std::vector<float> slopes = {};  // ALiBi: s -= slope_h |i - j|; or empty
-  bool gated = false;              // out is multiplied by TileCall::gate
+  /// Any other bias by distance, or null. For softmax, instead of slopes.
+  std::shared_ptr<const DistanceBias> bias = nullptr;
+  bool gated = false;  // out is multiplied by TileCall::gate
   Pattern pattern = {};
 };
 
@@ -42,11 +45,12 @@ struct TileCall {
   ConstView q, k, v;
   ConstView gate = {};  // [B, Hq, Tq, v_dim] when gated
   View out = {};
-  View ungated = {};       // when gated: the product before the gate, f32; or
-                           //   null data
-  float* lse = nullptr;    // contiguous [B, Hq, Tq], or null
-  int64_t q_position = 0;  // of query row 0
-  int64_t kv_end = 0;      // positions 0 .. kv_end - 1 exist
+  View ungated = {};     // when gated: the product before the gate, f32; or
+                         //   null data
+  float* lse = nullptr;  // contiguous [B, Hq, Tq], or null
+  const BiasTable* bias = nullptr;  // spec.bias, times log2 e
+  int64_t q_position = 0;           // of query row 0
+  int64_t kv_end = 0;               // positions 0 .. kv_end - 1 exist
   int64_t k_split = kFar, k_shift = 0;
 
   int64_t KeyRow(int64_t position) const {
@@ -61,6 +65,10 @@ struct TileBackwardCall {
                         //   rows are positions: k_split is not read
   ConstView out, dout;  // out: softmax only
   View dq, dk, dv;
+  /// Of spec.bias, f32 [1, Hq, 1, n]; no gradient is made when its data is
+  /// null.
+  ConstView bias_parameters = {};
+  View dbias = {};
 };
 
 /// `q_len`: the largest of any call.

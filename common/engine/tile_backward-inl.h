@@ -129,9 +129,14 @@ struct Block {
   const float* inverse;   // 1 / norm, relu squared
   float slope;            // ALiBi's, times log2 e (softmax) and step
   float distance;         // from key 0 to query 0 of the block
+  ptrdiff_t apart;        // the same
+  const float* bias;      // of a table, at distance 0
+  float* dbias;           // where dS is summed by distance, at 0; or null
   Rows<float> dq, dk, dv;
   Fetches* fetches;  // to be asked for meanwhile
 };
+
+enum class Bias : uint8_t { kNone, kSlope, kTable };
 
 struct Softmax {
   static HWY_INLINE void Finish(V s, const Block&, int, float* p, float*) {
@@ -152,7 +157,7 @@ struct ReluSquared {
 
 // Weights of queries begin .. end - 1 against kV vectors of keys, the first at
 // `key`.
-template <class Kind, bool kAlibi, int kV>
+template <class Kind, Bias kBias, int kV>
 HWY_NOINLINE void Scores(const Block& b, int key, int begin, int end) {
   const float* kt = b.kt + key / kPanel * b.qk_dim * kPanel + key % kPanel;
   for (int r0 = begin; r0 < end; r0 += kTile) {
@@ -162,7 +167,14 @@ HWY_NOINLINE void Scores(const Block& b, int key, int begin, int end) {
       const V start = hn::Set(d, b.start[r0 + r]);
       for (int j = 0; j < kV; ++j) {
         acc[r][j] = start;
-        if constexpr (kAlibi) {
+        if constexpr (kBias == Bias::kTable) {
+          // Keys lie in the lanes, the nearest last.
+          const ptrdiff_t nearest =
+              b.apart + r0 + r - key - (j + 1) * kLanes + 1;
+          acc[r][j] =
+              hn::Add(start, hn::Reverse(d, hn::LoadU(d, b.bias + nearest)));
+        }
+        if constexpr (kBias == Bias::kSlope) {
           const V apart =
               hn::Sub(hn::Set(d, b.distance + static_cast<float>(r0 + r)),
                       hn::Iota(d, static_cast<float>(key + j * kLanes)));
@@ -236,6 +248,19 @@ HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
       }
       AddSome(acc[r][kV - 1], into + (kV - 1) * kLanes, last);
     }
+  }
+}
+
+// dbias[i - j] += dS_ij for queries begin .. end - 1 of the block and keys from
+// `key`, `n` of them.
+HWY_INLINE void AddByDistance(const Block& b, int begin, int end, int key,
+                              int n) {
+  const auto seen =
+      hn::Not(hn::FirstN(d, static_cast<size_t>(std::max(0, kLanes - n))));
+  for (int r = begin; r < end; ++r) {
+    float* const at = b.dbias + b.apart + r - key - kLanes + 1;
+    const V ds = hn::Reverse(d, hn::Load(d, b.ds + r * kScoreRow + key));
+    hn::StoreU(hn::Add(hn::LoadU(d, at), hn::IfThenElseZero(seen, ds)), d, at);
   }
 }
 

@@ -115,7 +115,8 @@ void Turn::Finish() {
   done_->store(first_, std::memory_order_release);
 }
 
-SlotScratch::SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim) {
+SlotScratch::SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim,
+                         int64_t distances) {
   const int64_t d = RoundUp(qk_dim, kStrip), e = RoundUp(v_dim, kStrip);
   kt = arena.Take<float>(kKeys * d);
   vt = arena.Take<float>(kKeys * e);
@@ -127,6 +128,7 @@ SlotScratch::SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim) {
   start = arena.Take<float>(kQueries);
   start_dp = arena.Take<float>(kQueries);
   inverse = arena.Take<float>(kQueries);
+  dbias = arena.Take<float>(distances);
   cells = arena.Take<Cells>(1);
   seen = arena.Take<Interval>(kKeys);
 }
@@ -183,25 +185,31 @@ int64_t RoundPairs(const TileSpec& spec, int slots) {
   return spec.dtype == DType::kF32 ? pairs : std::min<int64_t>(pairs, slots);
 }
 
-size_t SlotBytes(const TileSpec& spec) {
-  Arena count;
-  SlotScratch(count, spec.qk_dim, spec.v_dim);
-  return count.used();
+int64_t KeyBlocksOfRound(const TileSpec& spec, int64_t kv_len, int64_t pairs) {
+  int64_t most = 0;
+  for (const Part& part : spec.pattern) {
+    const KeyBlocks cut(part, kv_len);
+    most = std::max(most, cut.classes * pairs * cut.count);
+  }
+  return most;
 }
 
 struct Scratch {
   Scratch(Arena& arena, const TileSpec& spec, int64_t q_len, int64_t kv_len,
           int slots)
-      : pairs(RoundPairs(spec, slots)), slot_bytes(SlotBytes(spec)) {
+      : pairs(RoundPairs(spec, slots)),
+        distances(BiasGradient::MostDistances(spec, q_len, kv_len)),
+        dbias(arena, spec, KeyBlocksOfRound(spec, kv_len, pairs)) {
+    Arena count;
+    SlotScratch(count, spec.qk_dim, spec.v_dim, distances);
+    slot_bytes = count.used();
     const int64_t group = spec.q_heads / std::max<int64_t>(spec.kv_heads, 1);
     const bool copies = spec.dtype != DType::kF32;
-    int64_t chains = 0, blocks = 0;
-    for (const Part& part : spec.pattern) {
-      const KeyBlocks cut(part, kv_len);
-      chains = std::max(chains, cut.classes * pairs);
-      blocks = std::max(blocks, cut.classes * pairs * cut.count);
-    }
-    progress = arena.Take<std::atomic<int64_t>>(blocks);
+    int64_t chains = 0;
+    for (const Part& part : spec.pattern)
+      chains = std::max(chains, KeyBlocks(part, kv_len).classes * pairs);
+    progress =
+        arena.Take<std::atomic<int64_t>>(KeyBlocksOfRound(spec, kv_len, pairs));
     done = arena.Take<std::atomic<int64_t>>(chains);
     if (spec.normaliser == Normaliser::kSoftmax) {
       inner = arena.Take<float>(pairs * group * q_len);
@@ -219,11 +227,13 @@ struct Scratch {
   }
   SlotScratch Slot(int n, const TileSpec& spec) const {
     Arena arena({slot + n * slot_bytes, slot_bytes});
-    return {arena, spec.qk_dim, spec.v_dim};
+    return {arena, spec.qk_dim, spec.v_dim, distances};
   }
 
   int64_t pairs;  // of a round
-  size_t slot_bytes;
+  int64_t distances;
+  BiasGradient dbias;
+  size_t slot_bytes = 0;
   std::atomic<int64_t>*progress = nullptr, *done = nullptr;
   float *inner = nullptr, *inverse = nullptr;
   int64_t* steps = nullptr;
@@ -297,8 +307,9 @@ void ForRows(const Pass& pass, int64_t pairs, Exec& exec, OnQueries on_queries,
 // One part for a round of pairs. Chains are the pairs' residue classes; as many
 // go side by side as there are slots, so that few have to wait, and a slot
 // stays with few heads.
-void AddPart(const Pass& pass, const Part& part, int64_t pairs,
+void AddPart(const Pass& pass, int64_t nth, int64_t pairs,
              const Scratch& scratch, Exec& exec) {
+  const Part& part = pass.spec->pattern[nth];
   const KeyBlocks cut(part, pass.kv_len());
   const int64_t chains = pairs * cut.classes;
   const int64_t abreast = std::min<int64_t>(chains, exec.slots());
@@ -315,10 +326,14 @@ void AddPart(const Pass& pass, const Part& part, int64_t pairs,
     const int64_t c = chain % cut.classes;
     const Job job{
         .part = &part,
+        .nth = nth,
         .offset = c,
         .keys = cut[block].Cut(InClass({0, pass.kv_len()}, c, part.step)),
         .queries = InClass(AllQueries(pass.call->forward), c, part.step),
-        .pair = chain / cut.classes};
+        .pair = chain / cut.classes,
+        .dbias = pass.dbias == nullptr
+                     ? nullptr
+                     : pass.dbias->Block(chain * cut.count + block)};
     Turn turn(scratch.progress + chain * cut.count, scratch.done + chain,
               block);
     if (!job.keys.empty() && !job.queries.empty()) {
@@ -327,6 +342,8 @@ void AddPart(const Pass& pass, const Part& part, int64_t pairs,
     }
     turn.Finish();
   });
+  for (int64_t n = 0; pass.dbias != nullptr && n < chains * cut.count; ++n)
+    pass.dbias->AddBlock(n, pass.first_pair + n / cut.count / cut.classes);
 }
 
 void StoreRound(const Pass& pass, int64_t pairs, Exec& exec) {
@@ -369,6 +386,10 @@ void TileBackward(const TileSpec& spec, const TileBackwardCall& call,
   if (spec.normaliser == Normaliser::kReluSquaredRows)
     backward::InverseCounts(spec, call.forward, scratch.steps, scratch.inverse);
 
+  const bool by_bias = call.dbias.data != nullptr && spec.bias != nullptr &&
+                       spec.bias->parameters() > 0;
+  if (by_bias) scratch.dbias.Start(spec);
+
   const int64_t all = spec.batch * spec.kv_heads;
   for (int64_t first = 0; first < all; first += scratch.pairs) {
     const int64_t pairs = std::min(scratch.pairs, all - first);
@@ -380,7 +401,8 @@ void TileBackward(const TileSpec& spec, const TileBackwardCall& call,
                               .inverse = scratch.inverse,
                               .dq = scratch.dq,
                               .dk = scratch.dk,
-                              .dv = scratch.dv};
+                              .dv = scratch.dv,
+                              .dbias = by_bias ? &scratch.dbias : nullptr};
     backward::ForRows(
         pass, pairs, exec,
         [&](int64_t pair, int64_t h, Interval rows) {
@@ -391,10 +413,11 @@ void TileBackward(const TileSpec& spec, const TileBackwardCall& call,
           backward::Zero(pass.Dk(pair), rows, spec.qk_dim);
           backward::Zero(pass.Dv(pair), rows, spec.v_dim);
         });
-    for (const Part& part : spec.pattern)
-      backward::AddPart(pass, part, pairs, scratch, exec);
+    for (size_t n = 0; n < spec.pattern.size(); ++n)
+      backward::AddPart(pass, static_cast<int64_t>(n), pairs, scratch, exec);
     if (spec.dtype != DType::kF32) backward::StoreRound(pass, pairs, exec);
   }
+  if (by_bias) scratch.dbias.Store(spec, call.dbias);
 }
 
 }  // namespace saccade

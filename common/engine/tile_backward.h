@@ -104,14 +104,39 @@ class Turn {
 
 /// A slot's own memory. Widths there are whole strips.
 struct SlotScratch {
-  SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim);
+  SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim, int64_t distances);
 
   float *kt, *vt;       // [panel][width][kPanel], scaled
   float *p, *ds;        // [kQueries][kScoreRow]
   float *q, *dout, *k;  // rows, where those of the caller cannot be used
   float *start, *start_dp, *inverse;  // [kQueries]
+  float* dbias;  // by distance, as in the widest range of BiasRanges
   Cells* cells;
   Interval* seen;  // [kKeys]
+};
+
+/// What blocks of keys give to the gradient of a bias's parameters.
+class BiasGradient {
+ public:
+  /// `key_blocks`: the most of a round.
+  BiasGradient(Arena& arena, const TileSpec& spec, int64_t key_blocks);
+
+  /// At least as many as a BiasRanges of these lengths has in any part.
+  static int64_t MostDistances(const TileSpec& spec, int64_t q_len,
+                               int64_t kv_len);
+
+  void Start(const TileSpec& spec) const;
+  /// The n-th block's own, [group][parameters], set to 0.
+  double* Block(int64_t n) const;
+  /// Adds it to its pair's.
+  void AddBlock(int64_t n, int64_t pair) const;
+  /// Adds up sequences.
+  void Store(const TileSpec& spec, const View& to) const;
+
+ private:
+  int64_t size_;  // of a block's
+  double* blocks_;
+  double* pairs_;  // [B, Hkv] of these
 };
 
 /// One TileBackward, as kernels see it. A pair is a (batch, key head); a round
@@ -124,6 +149,7 @@ struct Pass {
   float* inner;          // D_i [pair of round][group][Tq], softmax
   const float* inverse;  // 1 / norm_i [Tq], relu squared
   float *dq, *dk, *dv;   // bf16: f32 copies [pair of round]([group])[T][dim]
+  const BiasGradient* dbias;  // null where it is not wanted
 
   bool softmax() const { return spec->normaliser == Normaliser::kSoftmax; }
   int64_t q_len() const { return call->forward.q.len; }
@@ -149,10 +175,12 @@ struct Pass {
 /// A block of keys of one residue class of one part, for a pair of heads.
 struct Job {
   const Part* part;
+  int64_t nth;       // of the pattern's parts
   int64_t offset;    // the class: position = offset + step * index
   Interval keys;     // indices in the class
   Interval queries;  // all there are
   int64_t pair;
+  double* dbias;  // what this block gives to it, [group][parameters]; or null
 };
 
 /// Adds all that a block of keys gives to dq, dk and dv.

@@ -106,10 +106,10 @@ HWY_INLINE void ForCells(const Cells::Masks& masks, const Block& b, F part) {
   }
 }
 
-template <class Kind, bool kAlibi>
+template <class Kind, Bias kBias>
 void AllScores(const Block& b, const Cells& cells) {
   ForCells(cells.scores, b, [&](auto vectors, int key, int begin, int end) {
-    Scores<Kind, kAlibi, vectors()>(b, key, begin, end);
+    Scores<Kind, kBias, vectors()>(b, key, begin, end);
   });
 }
 
@@ -187,18 +187,31 @@ void AddQueryGradients(const Block& b, const Cells& cells) {
   });
 }
 
+void AddBiasGradients(const Block& b, const Cells& cells) {
+  for (int s = 0; s * kStrip < b.n_queries; ++s)
+    ForRuns(cells.scores[s], [&](int from, int to) {
+      const int last = std::min(to * kStrip, b.n_keys);
+      const int end = std::min((s + 1) * kStrip, b.n_queries);
+      for (int key = from * kStrip; key < last; key += kLanes)
+        AddByDistance(b, s * kStrip, end, key, last - key);
+    });
+}
+
 // The five products; `turn` is taken before the last.
 void AddBlock(const Pass& pass, const Block& b, const Cells& cells,
               int64_t place, Turn& turn) {
   const bool alibi = b.slope != 0;
-  if (pass.softmax()) {
-    alibi ? AllScores<Softmax, true>(b, cells)
-          : AllScores<Softmax, false>(b, cells);
+  if (!pass.softmax()) {
+    alibi ? AllScores<ReluSquared, Bias::kSlope>(b, cells)
+          : AllScores<ReluSquared, Bias::kNone>(b, cells);
+  } else if (b.bias != nullptr) {
+    AllScores<Softmax, Bias::kTable>(b, cells);
   } else {
-    alibi ? AllScores<ReluSquared, true>(b, cells)
-          : AllScores<ReluSquared, false>(b, cells);
+    alibi ? AllScores<Softmax, Bias::kSlope>(b, cells)
+          : AllScores<Softmax, Bias::kNone>(b, cells);
   }
   AllScoreGradients(b, cells, pass.softmax() ? b.p : b.ds);
+  if (b.dbias != nullptr) AddBiasGradients(b, cells);
   AddKeyGradients(b, cells);
   turn.Await(place);
   AddQueryGradients(b, cells);
@@ -225,6 +238,14 @@ class HeadTask {
       block_.slope = spec.slopes[static_cast<size_t>(head_)] *
                      static_cast<float>(job.part->step) *
                      (pass.softmax() ? simd::kLog2E : 1.0f);
+    const BiasTable* const table = pass.call->forward.bias;
+    if (table == nullptr) return;
+    block_.bias = table->Zero(job.nth, head_);
+    if (job.dbias != nullptr) {
+      const Distances at = table->ranges().Of(job.nth);
+      std::fill_n(scratch.dbias, at.count, 0.0f);
+      block_.dbias = scratch.dbias - at.first / at.step;
+    }
   }
 
   void Run() {
@@ -237,6 +258,7 @@ class HeadTask {
         begun_ = true;
       }
     });
+    if (block_.dbias != nullptr) SumBiasGradients();
   }
 
  private:
@@ -261,6 +283,17 @@ class HeadTask {
     const int64_t place =
         h_ * (job_.queries.size() + 1) + queries.end - job_.queries.begin;
     AddBlock(pass_, block_, cells, place, turn_);
+  }
+
+  // From sums by distance, which hold the scale as dS does, to parameters.
+  void SumBiasGradients() {
+    const TileBackwardCall& call = *pass_.call;
+    const Distances at = call.forward.bias->ranges().Of(job_.nth);
+    for (int64_t n = 0; n < at.count; ++n)
+      scratch_.dbias[n] /= pass_.spec->scale;
+    const DistanceBias& bias = *pass_.spec->bias;
+    bias.AddGradient(call.bias_parameters.Row<float>(0, head_, 0), at,
+                     scratch_.dbias, job_.dbias + h_ * bias.parameters());
   }
 
   int64_t RowOf(int64_t query) const {
@@ -301,7 +334,8 @@ class HeadTask {
                            block_.v_dim, scratch_.dout);
     const Rows<float> dq = pass_.Dq(job_.pair, h_);
     block_.dq = {dq[row], dq.stride * step};
-    block_.distance = static_cast<float>(queries.begin - job_.keys.begin);
+    block_.apart = queries.begin - job_.keys.begin;
+    block_.distance = static_cast<float>(block_.apart);
     if (pass_.softmax())
       SetSoftmax(row, n);
     else

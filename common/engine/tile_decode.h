@@ -31,6 +31,7 @@ constexpr int64_t PadTo(int64_t n, int64_t to) {
 /// Queries of a part that are decoded together: they read the same keys.
 struct DecodeGroup {
   const Part* part;
+  int64_t nth;       // of the pattern's parts
   int64_t residue;   // positions are residue + part->step x, x in `queries`
   Interval queries;  // in the part's coordinates
   int64_t first;     // the call's query row of queries.begin
@@ -41,7 +42,8 @@ struct DecodeGroup {
 template <class F>
 void ForGroups(const Pattern& pattern, int64_t q_position, int64_t q_len,
                int64_t kv_end, F visit) {
-  for (const Part& part : pattern) {
+  for (size_t nth = 0; nth < pattern.size(); ++nth) {
+    const Part& part = pattern[nth];
     for (int64_t t = 0; t < q_len;) {
       const int64_t at = FloorDiv(q_position + t, part.step);
       const int64_t residue = q_position + t - at * part.step;
@@ -50,7 +52,8 @@ void ForGroups(const Pattern& pattern, int64_t q_position, int64_t q_len,
       if (grain < kFar) n = std::min(n, (FloorDiv(at, grain) + 1) * grain - at);
       const int64_t keys =
           kv_end > residue ? (kv_end - residue - 1) / part.step + 1 : 0;
-      visit(DecodeGroup{&part, residue, {at, at + n}, t, keys});
+      visit(DecodeGroup{
+          &part, static_cast<int64_t>(nth), residue, {at, at + n}, t, keys});
       t += n;
     }
   }

@@ -28,10 +28,13 @@ struct DecodeKeys {
   int64_t n = 0;
   const T* k[kDecodeBlock];
   const T* v[kDecodeBlock];
-  alignas(64) float back[kDecodeBlock];  // position of query 0 minus the key's
-  int64_t first = 0, queries = 0;        // the call's query rows that see some
-  bool masked = false;                   // not every query sees every key
-  uint8_t seen[kDecodeBlock];            // bit t: query first + t sees the key
+  // With slopes: position of query 0 minus the key's; with a table the same in
+  // the part's coordinates, counted as if query 0 stood among its queries.
+  alignas(64) float back[kDecodeBlock];
+  int64_t part = 0;
+  int64_t first = 0, queries = 0;  // the call's query rows that see some
+  bool masked = false;             // not every query sees every key
+  uint8_t seen[kDecodeBlock];      // bit t: query first + t sees the key
 };
 
 // One task: a chunk of the list for a key head of a sequence.
@@ -110,6 +113,10 @@ class DecodeTask {
         for (int64_t j = 0; j < n; ++j)
           keys.back[keys.n + j] =
               static_cast<float>(call_.q_position - position - j * step);
+      if (call_.bias != nullptr)
+        for (int64_t j = 0; j < n; ++j)
+          keys.back[keys.n + j] = static_cast<float>(
+              group.queries.begin - group.first - piece.begin - j);
       Look(group, piece, keys);
       keys.n += n;
       run.begin += n;
@@ -142,6 +149,7 @@ class DecodeTask {
     DecodeKeys<T>& keys = blocks_[at_];
     if (keys.n == 0) return;
     keys.first = group.first;
+    keys.part = group.nth;
     keys.queries = group.queries.size();
     if (waiting_) Process(blocks_[1 - at_], &keys);
     waiting_ = true;
@@ -160,6 +168,7 @@ class DecodeTask {
       return;
     }
     DecodeKeys<T> seen;
+    seen.part = keys.part;
     for (int64_t t = 0; t < keys.queries; ++t) {
       seen.n = 0;
       for (int64_t j = 0; j < keys.n; ++j) {
@@ -195,6 +204,13 @@ class DecodeTask {
             keys.back, t,
             Slope(spec_.slopes[static_cast<size_t>(head_ * job_.group + g)]),
             padded, row);
+      }
+      if (call_.bias != nullptr) {
+        const float* const bias = call_.bias->Zero(
+            keys.part, head_ * job_.group + (begin + r) % job_.group);
+        const int64_t t = (begin + r) / job_.group;
+        for (int64_t j = 0; j < keys.n; ++j)
+          row[j] += bias[static_cast<int64_t>(keys.back[j]) + t];
       }
       std::fill(row + keys.n, row + padded,
                 -std::numeric_limits<float>::infinity());

@@ -70,6 +70,8 @@ Kernels KernelsOf(const TileSpec& spec) {
   if (spec.normaliser != Normaliser::kSoftmax)
     return {pairs ? ReluPairTile : ReluTile, ReluTileShape()};
   const TileShape shape = SoftmaxTileShape();
+  if (spec.bias != nullptr)
+    return {pairs ? TabledSoftmaxPairTile : TabledSoftmaxTile, shape};
   if (spec.slopes.empty())
     return {pairs ? SoftmaxPairTile : SoftmaxTile, shape};
   return {pairs ? BiasedSoftmaxPairTile : BiasedSoftmaxTile, shape};
@@ -146,6 +148,8 @@ class Tiles {
     work.spec = &spec_, work.call = &call_, work.part = &part_;
     work.batch = (region_.heads.begin + head) / spec_.q_heads;
     work.head = (region_.heads.begin + head) % spec_.q_heads;
+    if (call_.bias != nullptr && !spec_.pattern.empty())
+      work.bias = call_.bias->Zero(&part_ - spec_.pattern.data(), work.head);
     work.first = first, work.last = last;
     Place(tiling_, region_, index % tiling_.PerHead(), work);
     if (!work.queries.empty())

@@ -28,12 +28,13 @@ struct TileWork {
   const TileCall* call = nullptr;
   const Part* part = nullptr;
   int64_t batch = 0, head = 0;
-  int64_t residue = 0;  // the class: positions residue + step i'
-  Interval queries;     // i', at most TileShape::queries() of them
-  int64_t q_row = 0;    // of the first; the others are part->step apart
-  bool first = true;    // no part came before: nothing to merge with
-  bool last = true;     // no part comes after: normalise, gate, store
-  Carry carry;          // of the first query; the others are part->step apart
+  int64_t residue = 0;          // the class: positions residue + step i'
+  Interval queries;             // i', at most TileShape::queries() of them
+  int64_t q_row = 0;            // of the first; the others are part->step apart
+  bool first = true;            // no part came before: nothing to merge with
+  bool last = true;             // no part comes after: normalise, gate, store
+  const float* bias = nullptr;  // of the head and part, at distance 0
+  Carry carry;  // of the first query; the others are part->step apart
   Fetches* fetches = nullptr;  // to be asked for meanwhile
 };
 
@@ -67,11 +68,13 @@ TileShape ReluTileShape();
 
 void SoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void BiasedSoftmaxTile(const TileWork& work, const TileScratch& scratch);
+void TabledSoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void ReluTile(const TileWork& work, const TileScratch& scratch);
 
 /// The same for bf16, where MultipliesBF16() (simd/target.h).
 void SoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
 void BiasedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
+void TabledSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
 void ReluPairTile(const TileWork& work, const TileScratch& scratch);
 
 }  // namespace saccade

@@ -45,6 +45,9 @@ void SoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
 void BiasedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<BiasedSoftmax>(work, scratch);
 }
+void TabledSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
+  RunPairs<TabledSoftmax>(work, scratch);
+}
 void ReluPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<ReluSquared>(work, scratch);
 }
@@ -64,12 +67,16 @@ void SoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
 void BiasedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
   N_AVX3::BiasedSoftmaxPairs(work, scratch);
 }
+void TabledSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
+  N_AVX3::TabledSoftmaxPairs(work, scratch);
+}
 void ReluPairTile(const TileWork& work, const TileScratch& scratch) {
   N_AVX3::ReluPairs(work, scratch);
 }
 #else
 void SoftmaxPairTile(const TileWork&, const TileScratch&) {}
 void BiasedSoftmaxPairTile(const TileWork&, const TileScratch&) {}
+void TabledSoftmaxPairTile(const TileWork&, const TileScratch&) {}
 void ReluPairTile(const TileWork&, const TileScratch&) {}
 #endif
 

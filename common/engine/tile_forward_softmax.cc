@@ -20,6 +20,9 @@ void PlainTile(const TileWork& work, const TileScratch& scratch) {
 void BiasedTile(const TileWork& work, const TileScratch& scratch) {
   Tile<BiasedSoftmax>(work, scratch).Run();
 }
+void TabledTile(const TileWork& work, const TileScratch& scratch) {
+  Tile<TabledSoftmax>(work, scratch).Run();
+}
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -32,6 +35,7 @@ namespace {
 HWY_EXPORT(Shape);
 HWY_EXPORT(PlainTile);
 HWY_EXPORT(BiasedTile);
+HWY_EXPORT(TabledTile);
 }  // namespace
 
 TileShape SoftmaxTileShape() { return HWY_DYNAMIC_DISPATCH(Shape)(); }
@@ -42,6 +46,10 @@ void SoftmaxTile(const TileWork& work, const TileScratch& scratch) {
 
 void BiasedSoftmaxTile(const TileWork& work, const TileScratch& scratch) {
   HWY_DYNAMIC_DISPATCH(BiasedTile)(work, scratch);
+}
+
+void TabledSoftmaxTile(const TileWork& work, const TileScratch& scratch) {
+  HWY_DYNAMIC_DISPATCH(TabledTile)(work, scratch);
 }
 
 }  // namespace saccade

@@ -1,6 +1,7 @@
 // The plan that stands behind a TileSpec: memory, the three passes, and what
 // they cost.
 #include <algorithm>
+#include <numbers>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -147,6 +148,7 @@ class TilePlan final : public Plan {
   TilePlan(const Problem& problem, TileSpec spec)
       : Plan(problem),
         spec_(std::move(spec)),
+        bias_(spec_.bias, spec_.pattern, problem, std::numbers::log2e_v<float>),
         causal_(problem.mask != Mask::kNone),
         cache_(CacheShape(problem, spec_)) {}
 
@@ -166,7 +168,18 @@ class TilePlan final : public Plan {
     return {arena, spec_, cache_.step(), Piecewise(), problem_.kv_len, slots};
   }
 
+  // A pass's scratch: a table of the caller's bias, then the engine's.
+  Bytes AfterTable(Bytes scratch, float** room) const {
+    Arena arena(scratch);
+    *room = bias_.Room(arena);
+    return scratch.subspan(arena.used());
+  }
+  size_t TableBytes() const {
+    return CountBytes([&](Arena& arena) { bias_.Room(arena); });
+  }
+
   TileSpec spec_;
+  PlannedBias bias_;
   bool causal_;
   KvCache cache_;
 };
@@ -174,13 +187,15 @@ class TilePlan final : public Plan {
 Footprint TilePlan::DoMemory(int slots) const {
   const Problem& p = problem_;
   Footprint bytes;
-  bytes.forward_scratch = TileForwardScratch(spec_, p.q_len, slots);
-  bytes.backward_scratch = CountBytes(
-      [&](Arena& arena) { BackwardScratch(arena, spec_, p, slots); });
+  const size_t table = TableBytes();
+  bytes.forward_scratch = table + TileForwardScratch(spec_, p.q_len, slots);
+  bytes.backward_scratch = table + CountBytes([&](Arena& arena) {
+                             BackwardScratch(arena, spec_, p, slots);
+                           });
   bytes.saved = CountBytes([&](Arena& arena) { Saved(arena, spec_, p.q_len); });
   if (causal_) {
     bytes.extend_scratch =
-        CountBytes([&](Arena& arena) { LayOutExtend(arena, slots); });
+        table + CountBytes([&](Arena& arena) { LayOutExtend(arena, slots); });
     bytes.state = cache_.bytes();
   }
   return bytes;
@@ -188,12 +203,16 @@ Footprint TilePlan::DoMemory(int slots) const {
 
 void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                          Bytes scratch, Exec& exec) const {
+  BiasTable own;
+  float* room;
+  const Bytes tile = AfterTable(scratch, &room);
   TileCall call{.q = in.q,
                 .k = in.k,
                 .v = in.v,
                 .gate = in.extra[0],
                 .out = out.out,
                 .lse = out.lse,
+                .bias = bias_.TableOf(in, room, &own, exec),
                 .q_position = QueryOffset(problem_),
                 .kv_end = problem_.kv_len};
   if (!saved.empty()) {
@@ -203,7 +222,7 @@ void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
     if (keep.lse != nullptr) call.lse = keep.lse;
   }
   if (spec_.normaliser != Normaliser::kSoftmax) call.lse = nullptr;
-  TileForward(spec_, call, scratch, exec);
+  TileForward(spec_, call, tile, exec);
   if (out.lse != nullptr && call.lse != nullptr && call.lse != out.lse)
     std::copy_n(call.lse, Rows(spec_, problem_.q_len), out.lse);
 }
@@ -212,7 +231,9 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
                           const Gradients& grad, Bytes scratch,
                           Exec& exec) const {
   const Problem& p = problem_;
-  Arena arena(scratch);
+  BiasTable own;
+  float* room;
+  Arena arena(AfterTable(scratch, &room));
   const BackwardScratch space(arena, spec_, p, exec.slots());
   // The arena only lays the pieces out; nothing is written to what was saved.
   Arena kept({const_cast<std::byte*>(up.saved.data()), up.saved.size()});
@@ -222,13 +243,16 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
                                     .k = in.k,
                                     .v = in.v,
                                     .lse = keep.lse,
+                                    .bias = bias_.TableOf(in, room, &own, exec),
                                     .q_position = QueryOffset(p),
                                     .kv_end = p.kv_len},
                         .out = up.out,
                         .dout = up.dout,
                         .dq = grad.dq,
                         .dk = grad.dk,
-                        .dv = grad.dv};
+                        .dv = grad.dv,
+                        .dbias = grad.dbias};
+  if (bias_.bias() != nullptr) call.bias_parameters = bias_.ParametersOf(in);
   if (spec_.gated) {
     const View ungated = keep.Ungated(spec_, p.q_len);
     const View dungated = Contiguous<void>(space.dout, spec_.dtype, spec_.batch,
@@ -252,7 +276,10 @@ Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                      std::to_string(n) + " tokens are more than the " +
                      std::to_string(problem_.kv_len) + " that state can hold");
 
-  Arena arena(scratch);
+  BiasTable own;
+  float* room;
+  Arena arena(AfterTable(scratch, &room));
+  const BiasTable* const bias = bias_.TableOf(fresh, room, &own, exec);
   const ExtendScratch space = LayOutExtend(arena, exec.slots());
   for (int64_t first = 0; first < n; first += cache_.step()) {
     const int64_t rows = std::min(cache_.step(), n - first);
@@ -265,6 +292,7 @@ Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                   .gate = Slice(fresh.extra[0], first, rows),
                   .out = Slice(out.out, first, rows),
                   .lse = whole && out.lse != nullptr ? out.lse : space.lse,
+                  .bias = bias,
                   .q_position = position,
                   .kv_end = held->tokens,
                   .k_split = held->split,
@@ -297,8 +325,10 @@ TileSpec MakeTileSpec(const Problem& problem) {
                 .dtype = problem.dtype,
                 .scale = problem.scale,
                 .pattern = {MaskPart(problem)}};
-  if (problem.position.name == "alibi")
+  if (FindIn(problem.positions, "alibi"))
     spec.slopes = AlibiSlopes(problem.q_heads);
+  else
+    spec.bias = MakeDistanceBias(problem);
   return spec;
 }
 

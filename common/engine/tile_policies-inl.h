@@ -63,6 +63,19 @@ class BiasedSoftmax : public Softmax {
   float slope_;
 };
 
+// s + bias(i - j), from a table.
+class TabledSoftmax : public Softmax {
+ public:
+  explicit TabledSoftmax(const TileWork& work)
+      : Softmax(work), bias_(work.bias) {}
+  HWY_INLINE V Score(V s, int64_t ahead) const {
+    return hn::Add(s, hn::LoadU(d, bias_ + ahead));
+  }
+
+ private:
+  const float* bias_;
+};
+
 // relu(s)^2, of GAU.
 class ReluSquared {
  public:

@@ -15,81 +15,11 @@
 #include <vector>
 
 #include "saccade/exec.h"
+#include "saccade/problem.h"
 #include "saccade/status.h"
 #include "saccade/tensor.h"
 
 namespace saccade {
-
-/// Which keys a query may see before the variant narrows it further.
-/// kCausal aligns at the bottom right: key j is visible to query i when
-/// j <= i + kv_len - q_len. kCausalTopLeft: when j <= i.
-enum class Mask : uint8_t { kNone, kCausal, kCausalTopLeft };
-const char* NameOf(Mask);
-
-/// Named settings, of a variant or a position scheme: numbers or words.
-class Knobs {
- public:
-  struct Entry {
-    std::string name;
-    double number = 0;
-    std::string text;  // the word, or the number as it was written
-  };
-
-  Knobs() = default;
-  Knobs(std::initializer_list<std::pair<std::string_view, double>> numbers);
-
-  void Set(std::string_view name, double number);
-  void SetText(std::string_view name, std::string_view text);
-  const Entry* Find(std::string_view name) const;
-  /// The value, which must be there: plans see resolved knobs, all of them.
-  double Number(std::string_view name) const;
-  int64_t Int(std::string_view name) const;
-  const std::string& Text(std::string_view name) const;
-  const std::vector<Entry>& entries() const { return entries_; }
-
- private:
-  std::vector<Entry> entries_;
-};
-
-/// A knob as declared: its default, range and meaning.
-struct Knob {
-  std::string_view name;
-  std::string_view doc;  // one line, with the unit
-  double initial = 0, low = 0, high = 0;
-  bool integer = true;
-  /// Not empty: the knob is a word. "a|b|c" lists the choices, the first is
-  /// the default; "*" takes any text, by default none.
-  std::string_view choices = {};
-};
-
-/// Blocks of keys seen by each block of queries, in rows as in CSR. Row r holds
-/// columns[offsets[r]] .. columns[offsets[r + 1] - 1], ascending.
-struct BlockMask {
-  int64_t block = 64;  // tokens
-  std::vector<int64_t> offsets;
-  std::vector<int64_t> columns;
-};
-
-/// A position scheme: none, sinusoidal, learned, rope, alibi.
-struct Position {
-  std::string name = "none";
-  Knobs knobs;
-};
-
-/// Everything a plan may specialise on.
-struct Problem {
-  int64_t batch = 1;
-  int64_t q_heads = 1, kv_heads = 1;  // q_heads is a multiple of kv_heads
-  int64_t q_len = 0, kv_len = 0;      // tokens; kv_len: capacity for Extend
-  int64_t qk_dim = 0, v_dim = 0;      // width of a head
-  DType dtype = DType::kF32;
-  Mask mask = Mask::kNone;
-  int64_t window = 0;  // keys, itself included; 0: no limit. Cuts any mask
-  float scale = 0;     // of scores; 0: the variant's own default
-  Position position = {};
-  Knobs knobs = {};
-  std::shared_ptr<const BlockMask> blocks = nullptr;  // the caller's own
-};
 
 /// Bytes that a pass needs from its caller.
 struct Footprint {
@@ -104,9 +34,12 @@ constexpr int kMaxExtras = 4;
 
 /// Tensors of a pass. q [B, Hq, Tq, qk_dim], k [B, Hkv, Tk, qk_dim],
 /// v [B, Hkv, Tk, v_dim]; extras in the order of Variant::inputs.
+/// bias: learned parameters of the problem's bias, f32 [1, Hq, 1, n], n as
+/// BiasParameters says; null data: the scheme's initial values.
 struct Inputs {
   ConstView q, k, v;
   std::array<ConstView, kMaxExtras> extra = {};
+  ConstView bias = {};
 };
 
 /// out [B, Hq, Tq, v_dim]. lse: log-sum-exp of each row's scores, contiguous
@@ -117,17 +50,20 @@ struct Outputs {
 };
 
 /// What Backward reads: the output of Forward, what it saved, and the gradient
-/// of the loss by the output.
+/// of the loss by the output. Of softmax variants `out` enters by out.dout
+/// only.
 struct Upstream {
   ConstView out;
   std::span<const std::byte> saved;
   ConstView dout;
 };
 
-/// Where Backward writes; shapes as the inputs'. All are overwritten.
+/// Where Backward writes; shapes as the inputs'. All are overwritten. dbias:
+/// null data where it is not wanted.
 struct Gradients {
   View dq, dk, dv;
   std::array<View, kMaxExtras> dextra = {};
+  View dbias = {};
 };
 
 struct Variant;
@@ -188,9 +124,9 @@ struct Traits {
   bool bidirectional = true;  // Mask::kNone
   bool cross = true;          // q_len != kv_len
   bool grouped_heads = true;  // q_heads != kv_heads
-  bool window = false;        // Problem::window
+  bool window = false;        // Problem::window, least_, most_distance
   bool bias = false;          // positions added to scores (alibi)
-  bool rotary = true;         // positions that turn q and k (rope)
+  bool rotary = true;         // positions that turn or scale q and k (rope)
   bool lse = false;           // writes Outputs::lse
   bool bf16 = true;
   bool rounds_weights = false;  // of bf16, where the CPU multiplies bf16
@@ -233,6 +169,7 @@ struct Cost {
 struct OracleInputs {
   const double *q = nullptr, *k = nullptr, *v = nullptr;
   std::array<const double*, kMaxExtras> extra = {};
+  const double* bias = nullptr;  // [Hq, n]; null: initial values
 };
 
 /// `out` as Outputs::out; `size`, of the same shape and never null, receives
@@ -271,22 +208,29 @@ std::span<const Variant* const> Variants();
 /// By name; null when there is none.
 const Variant* Find(std::string_view name);
 
-/// `name:knob=value,...+position:knob=value`, taken apart.
+/// `name:knob=value,...+position:knob=value+...`, taken apart.
 struct Spec {
   const Variant* variant = nullptr;
   Knobs knobs;
-  Position position;
+  std::vector<Position> positions;
 };
 
-/// Reads a spec string, e.g. "softmax.window:size=256,sinks=4+rope". kNotFound
-/// (with the nearest names) or kInvalid.
+/// Reads a spec string, e.g. "softmax.window:size=256,sinks=4+rope" or
+/// "softmax.flash+rope:scaling=yarn,factor=16+logn". kNotFound (with the
+/// nearest names), kInvalid, or kUnsupported where the variant does not take a
+/// position.
 Result<Spec> ParseSpec(std::string_view text);
+
+/// Reads what may follow a variant's '+': "rope:base=500+logn"; "" and "none"
+/// are no positions. Errors as ParseSpec.
+Result<std::vector<Position>> ParsePositions(const Variant& variant,
+                                             std::string_view text);
 
 /// A problem as a variant sees it: shapes, traits, knobs and position checked,
 /// defaults filled in. kInvalid, or kUnsupported with the reason.
 Result<Problem> Resolve(const Variant& variant, const Problem& problem);
 
-/// Resolves and plans; wraps the plan when the position turns q and k.
+/// Resolves and plans; wraps the plan when a position turns or scales q and k.
 Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
                                        const Problem& problem);
 
@@ -294,8 +238,12 @@ Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
 Result<std::unique_ptr<Plan>> MakePlan(std::string_view spec,
                                        const Problem& problem);
 
-/// The oracle of a resolved problem, its position included: rotates copies of
-/// q and k where the scheme asks for it. Slow and obvious.
+/// How many learned parameters a head's bias has in a resolved problem: those
+/// of Inputs::bias. 0 where the bias is fixed, or there is none.
+int64_t BiasParameters(const Problem& resolved);
+
+/// The oracle of a resolved problem, its positions included: turns and scales
+/// copies of q and k where a scheme asks for it. Slow and obvious.
 void RunOracle(const Variant& variant, const Problem& resolved,
                const OracleInputs& in, const OracleOutputs& out);
 
