@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -52,11 +53,14 @@ class Comparison {
   Status CheckCorpus();
   Status MeasureAll();
   Status Describe();
+  std::vector<std::string> AllSpecs() const;
   Status Peaks();
   Status Gate();
   Status Speed();
+  Status SpeedOf(const Part& part, const std::function<double()>& seconds_left);
   Status Memory();
-  Status MemoryCell(const CellSpec& cell, double seconds_left);
+  Status MemoryCell(const Part& part, const CellSpec& cell,
+                    double seconds_left);
   Status Learn();
   Status WritePeaks(int threads);
   Status LastPeaks();
@@ -97,8 +101,9 @@ Exec& Comparison::ExecOf(int threads) {
 
 int Comparison::MostThreads() const {
   int most = 1;
-  for (const Grid* g : {&o_.speed, &o_.memory})
-    for (const int t : g->threads) most = std::max(most, t);
+  for (const auto* parts : {&o_.speed, &o_.memory})
+    for (const Part& part : *parts)
+      for (const int t : part.grid.threads) most = std::max(most, t);
   return most;
 }
 
@@ -213,13 +218,23 @@ Status Comparison::MeasureAll() {
   return {};
 }
 
-Status Comparison::Describe() {
+// Of every measure, each once.
+std::vector<std::string> Comparison::AllSpecs() const {
   std::vector<std::string> specs = o_.specs;
-  for (const auto* more : {&o_.learn.specs, &o_.learn.probe_specs})
-    for (const std::string& spec : *more)
+  const auto add = [&specs](const std::vector<std::string>& more) {
+    for (const std::string& spec : more)
       if (std::find(specs.begin(), specs.end(), spec) == specs.end())
         specs.push_back(spec);
-  for (const std::string& spec : specs) {
+  };
+  for (const auto* parts : {&o_.speed, &o_.memory})
+    for (const Part& part : *parts) add(part.specs);
+  add(o_.learn.specs);
+  add(o_.learn.probe_specs);
+  return specs;
+}
+
+Status Comparison::Describe() {
+  for (const std::string& spec : AllSpecs()) {
     const Status status = sink_->Write(VariantRecord(spec));
     if (!status.ok()) return status;
   }
@@ -235,8 +250,9 @@ Status Comparison::Peaks() {
   ChooseTarget();
   Result<StreamPeak> stream = StreamPeak::Make();
   if (stream.ok()) stream_ = std::move(*stream);
-  std::set<int> threads(o_.speed.threads.begin(), o_.speed.threads.end());
-  threads.insert(1);
+  std::set<int> threads = {1};
+  for (const Part& part : o_.speed)
+    threads.insert(part.grid.threads.begin(), part.grid.threads.end());
   for (const int t : threads) {
     for (int i = 0; i < kPeakSamples && !stopped(); ++i) {
       fma_[t].push_back(SampleFmaPeak(t));
@@ -287,16 +303,16 @@ Status Comparison::Gate() {
   };
   std::vector<Check> checks;
   std::set<std::string> seen;
-  for (const std::string& spec : o_.specs)
-    for (const Grid* grid : {&o_.speed, &o_.memory})
-      for (const Pass pass : grid->passes)
-        for (const DType dtype : grid->dtypes) {
-          const Result<Spec> parsed = ParseSpec(spec);
-          if (!parsed.ok()) return parsed.status();
-          if (Offers(*parsed->variant, pass, dtype) &&
-              seen.insert(GateKey(spec, pass, dtype)).second)
-            checks.push_back({parsed->variant, pass, dtype});
-        }
+  const auto add = [&](const CellSpec& cell) {
+    if (!seen.insert(GateKey(cell.spec, cell.pass, cell.dtype)).second) return;
+    const Result<Spec> parsed = ParseSpec(cell.spec);
+    if (parsed.ok() && Offers(*parsed->variant, cell.pass, cell.dtype))
+      checks.push_back({parsed->variant, cell.pass, cell.dtype});
+  };
+  for (const auto* parts : {&o_.speed, &o_.memory})
+    for (const Part& part : *parts)
+      for (const std::vector<CellSpec>& group : part.Groups())
+        std::for_each(group.begin(), group.end(), add);
   for (size_t i = 0; i < checks.size() && !stopped(); ++i) {
     const Check& c = checks[i];
     progress_.Update(
@@ -383,14 +399,27 @@ Status Comparison::Speed() {
   peers_ = OpenPeers(o_.peers, host_.places, host_.stop);
   const Clock::time_point begin = Clock::now();
   const double seconds = o_.seconds.find("speed")->second;
-  SpeedBench bench(o_.timing, stream_ ? &*stream_ : nullptr, host_.stop,
+  for (const Part& part : o_.speed) {
+    const Status status = SpeedOf(part, [&] { return seconds - Since(begin); });
+    if (!status.ok()) return status;
+  }
+  peers_.clear();
+  return {};
+}
+
+Status Comparison::SpeedOf(const Part& part,
+                           const std::function<double()>& seconds_left) {
+  SpeedBench bench(part.timing, stream_ ? &*stream_ : nullptr, host_.stop,
                    &*model_);
-  for (const std::vector<CellSpec>& cells : o_.speed.Groups(o_.specs)) {
+  const double seconds = o_.seconds.find("speed")->second;
+  for (const std::vector<CellSpec>& cells : part.Groups()) {
     if (stopped()) return {};
     Result<PlannedGroup> group = PlanGroup(cells, "speed");
     if (!group.ok()) return group.status();
-    const Status peers = PlanPeers(cells[0], &*group);
-    if (!peers.ok()) return peers;
+    if (part.peers) {
+      const Status peers = PlanPeers(cells[0], &*group);
+      if (!peers.ok()) return peers;
+    }
     std::vector<const PlannedCell*> pointers;
     for (const PlannedCell& p : *group) pointers.push_back(&p);
     if (pointers.empty()) continue;
@@ -401,18 +430,17 @@ Status Comparison::Speed() {
       return sink_->Write(SpeedRecord(result));
     };
     const auto tick = [&](double, std::string_view what) {
-      progress_.Update(Since(begin) / seconds, what);
+      progress_.Update(1 - seconds_left() / seconds, what);
     };
     const auto peaks = [&](DType dtype, double flops, double stream) {
       auto& of = dtype == DType::kBF16 && MultipliesBF16() ? bf16_ : fma_;
       of[threads].push_back(flops);
       if (stream > 0) stream_rates_[threads].push_back(stream);
     };
-    const Status status = bench.RunGroup(
-        pointers, ExecOf(threads), seconds - Since(begin), emit, tick, peaks);
+    const Status status = bench.RunGroup(pointers, ExecOf(threads),
+                                         seconds_left(), emit, tick, peaks);
     if (!status.ok()) return status;
   }
-  peers_.clear();
   return {};
 }
 
@@ -420,19 +448,21 @@ Status Comparison::Memory() {
   progress_.Begin("memory");
   const Clock::time_point begin = Clock::now();
   const double seconds = o_.seconds.find("memory")->second;
-  for (const std::vector<CellSpec>& cells : o_.memory.Groups(o_.specs))
-    for (const CellSpec& cell : cells) {
-      if (stopped()) return {};
-      progress_.Update(Since(begin) / seconds,
-                       fmt::format("memory {} {} {}", NameOf(cell.pass),
-                                   cell.length, cell.spec));
-      const Status status = MemoryCell(cell, seconds - Since(begin));
-      if (!status.ok()) return status;
-    }
+  for (const Part& part : o_.memory)
+    for (const std::vector<CellSpec>& cells : part.Groups())
+      for (const CellSpec& cell : cells) {
+        if (stopped()) return {};
+        progress_.Update(Since(begin) / seconds,
+                         fmt::format("memory {} {} {}", NameOf(cell.pass),
+                                     cell.length, cell.spec));
+        const Status status = MemoryCell(part, cell, seconds - Since(begin));
+        if (!status.ok()) return status;
+      }
   return {};
 }
 
-Status Comparison::MemoryCell(const CellSpec& cell, double seconds_left) {
+Status Comparison::MemoryCell(const Part& part, const CellSpec& cell,
+                              double seconds_left) {
   const Result<PlannedGroup> group = PlanGroup({cell}, "memory");
   if (!group.ok()) return group.status();
   if (group->empty()) return {};
@@ -445,21 +475,21 @@ Status Comparison::MemoryCell(const CellSpec& cell, double seconds_left) {
   r["io_bytes"] = planned.TensorBytes();
   const double takes = kChildStart + model_->Whole(planned);
   const double room =
-      o_.timing.memory_share * static_cast<double>(AvailableMemory());
+      part.timing.memory_share * static_cast<double>(AvailableMemory());
   std::string why;
-  if (takes > std::min(o_.longest_child, seconds_left))
+  if (takes > std::min(part.longest_child, seconds_left))
     why = fmt::format(
         "running it would take about {:.2g} s, more than {:.2g} s", takes,
-        std::max(0.0, std::min(o_.longest_child, seconds_left)));
+        std::max(0.0, std::min(part.longest_child, seconds_left)));
   if (room > 0 && static_cast<double>(planned.TotalBytes()) > room)
     why = fmt::format(
         "it needs {:.2f} GiB, more than {:.0f} % of what is "
         "available",
         static_cast<double>(planned.TotalBytes()) * 0x1p-30,
-        100 * o_.timing.memory_share);
+        100 * part.timing.memory_share);
   if (!why.empty()) return sink_->Write(WithStatus(r, "skipped", why));
   const Result<int64_t> growth = MeasureGrowthInChild(
-      host_.program, cell, 4 * o_.longest_child, host_.stop);
+      host_.program, cell, 4 * part.longest_child, host_.stop);
   if (stopped()) return {};
   if (!growth.ok())
     return sink_->Write(WithStatus(r, "skipped", growth.status().message()));
@@ -497,7 +527,6 @@ Status Comparison::Learn() {
 int Comparison::DryRun() {
   ChooseTarget();
   model_.emplace(SampleFmaPeak(1));
-  SpeedBench bench(o_.timing, nullptr, nullptr, &*model_);
   fmt::print(host_.out, "profile {}, into {}\n", o_.profile, o_.out);
   double all = 0;
   for (const std::string_view m : kMeasures) {
@@ -507,30 +536,30 @@ int Comparison::DryRun() {
     fmt::print(host_.out, "{:<14} at most {:.0f} s\n", m, seconds);
   }
   fmt::print(host_.out, "{:<14} at most {:.0f} s\n\n", "in all", all);
-  int cells = 0;
   if (Wants("speed"))
-    for (const auto& group : o_.speed.Groups(o_.specs))
-      for (const CellSpec& cell : group) {
-        const Result<PlannedCell> planned = PlanCell(cell);
-        ++cells;
-        fmt::print(host_.out, "speed {} {} {} -t {} {}", NameOf(cell.pass),
-                   cell.length, NameOf(cell.dtype), cell.threads, cell.spec);
-        if (planned.ok()) {
-          fmt::print(host_.out, ": {:.3g} GFLOP, {:.3g} MiB\n",
-                     planned->flops() * 1e-9,
-                     static_cast<double>(planned->TotalBytes()) * 0x1p-20);
-        } else {
-          fmt::print(host_.out, ": unsupported, {}\n",
-                     planned.status().message());
+    for (const Part& part : o_.speed)
+      for (const auto& group : part.Groups())
+        for (const CellSpec& cell : group) {
+          const Result<PlannedCell> planned = PlanCell(cell);
+          fmt::print(host_.out, "speed {} {} {} -t {} {}", NameOf(cell.pass),
+                     cell.length, NameOf(cell.dtype), cell.threads, cell.spec);
+          if (planned.ok()) {
+            fmt::print(host_.out, ": {:.3g} GFLOP, {:.3g} MiB\n",
+                       planned->flops() * 1e-9,
+                       static_cast<double>(planned->TotalBytes()) * 0x1p-20);
+          } else {
+            fmt::print(host_.out, ": unsupported, {}\n",
+                       planned.status().message());
+          }
         }
-      }
   for (const std::string& peer : o_.peers)
     fmt::print(host_.out, "speed of peer {}, the same cells\n", peer);
   if (Wants("memory"))
-    for (const auto& group : o_.memory.Groups(o_.specs))
-      for (const CellSpec& cell : group)
-        fmt::print(host_.out, "memory {} {} {} {}\n", NameOf(cell.pass),
-                   cell.length, NameOf(cell.dtype), cell.spec);
+    for (const Part& part : o_.memory)
+      for (const auto& group : part.Groups())
+        for (const CellSpec& cell : group)
+          fmt::print(host_.out, "memory {} {} {} {}\n", NameOf(cell.pass),
+                     cell.length, NameOf(cell.dtype), cell.spec);
   for (const std::string& spec : o_.learn.specs)
     fmt::print(host_.out, "extrapolation {}\n", spec);
   for (const std::string& spec : o_.learn.probe_specs)
