@@ -78,7 +78,9 @@ struct CompareOptions {
                                     // grid of all variants
   LearnOptions learn;
   std::string out;
+  bool resume = false;  // goes on with the run in `out`
   std::string command;  // as typed, for the header
+  uint64_t digest = 0;  // of the profile and what was said in place of it
   bool dry_run = false;
 };
 
@@ -87,7 +89,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, peers, lengths, dims, dtypes, threads,
       passes, masks;
-  std::string budget, out, command;
+  std::string budget, out, resume, command;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   int64_t seed = 1;

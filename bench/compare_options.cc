@@ -7,6 +7,7 @@
 #include "bench/cli_parse.h"
 #include "bench/compare.h"
 #include "bench/json_keys.h"
+#include "bench/learn/random.h"
 #include "bench/machine.h"
 #include "bench/profile.h"
 #include "nearest.h"
@@ -186,6 +187,20 @@ std::vector<std::string> Named(const std::vector<std::string>& list,
   return named;
 }
 
+namespace {
+
+// Of all that decides what is measured and how. The same settings said in other
+// words differ, which is the safe side.
+uint64_t Digest(const json& profile, const CompareOverrides& o) {
+  return Hash(
+      json::array({profile, o.only, o.measures, o.probes, o.peers, o.lengths,
+                   o.dims, o.dtypes, o.threads, o.passes, o.masks, o.budget,
+                   o.batch, o.heads, o.kv_heads, o.corpus, o.seed})
+          .dump());
+}
+
+}  // namespace
+
 Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   const Result<json> profile = LoadProfile(over.profile);
   if (!profile.ok()) return profile.status();
@@ -193,10 +208,11 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   options.profile = over.profile;
   options.command = over.command;
   options.dry_run = over.dry_run;
+  options.digest = Digest(*profile, over);
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "probe", "probes", "learn_settings",
+                 "memory", "learn", "probe", "probes", "learn_settings", "drop",
                  "claims"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
@@ -220,7 +236,10 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   if (status.ok()) status = ReadLearn(*profile, over, &options);
   if (status.ok()) status = ReadPeers(over, &options);
   if (!status.ok()) return status;
-  options.out = over.out;
+  options.resume = !over.resume.empty();
+  if (options.resume && !over.out.empty() && over.out != over.resume)
+    return Invalid("--resume: the run goes on in its own folder, not in --out");
+  options.out = options.resume ? over.resume : over.out;
   if (options.out.empty()) {
     std::string stamp = UtcNow();
     std::erase_if(stamp, [](char c) { return c == ':' || c == '-'; });

@@ -84,13 +84,12 @@ void Keys::Texts(const char* key, std::vector<std::string>* values) {
   const json* const j = Find(key);
   if (!j) return;
   values->clear();
-  for (const json& item : j->is_array() ? *j : json::array({*j})) {
-    if (!item.is_string()) {
-      Wrong(key, "a text or a list of texts");
-      return;
-    }
-    values->push_back(item.get<std::string>());
+  const auto text = [](const json& item) { return item.is_string(); };
+  if (!j->is_array() || !std::all_of(j->begin(), j->end(), text)) {
+    Wrong(key, "a list of texts");
+    return;
   }
+  for (const json& item : *j) values->push_back(item.get<std::string>());
 }
 
 void Keys::Counts(const char* key, std::vector<int64_t>* values, int64_t low,

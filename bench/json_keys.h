@@ -35,7 +35,7 @@ class Keys {
   /// when missing.
   std::string List(const char* key);
 
-  /// An array of texts, or one text.
+  /// An array of texts.
   void Texts(const char* key, std::vector<std::string>* values);
 
   /// An array of whole numbers, at least one.
