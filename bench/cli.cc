@@ -10,6 +10,7 @@
 #include "bench/memory.h"
 #include "bench/profile.h"
 #include "nearest.h"
+#include "record/record.h"
 
 namespace saccade::bench {
 namespace {
@@ -37,6 +38,8 @@ What is not given comes from the profile.
 Examples:
   saccade compare                                  the quick profile
   saccade compare --dry-run                        what it would measure
+  saccade compare --profile standard --budget 45m --out my-run
+  saccade compare --resume my-run                  go on with it after a kill
   saccade compare --measure speed --only 'softmax.*' -n 512:8k:x2 -t 1,2
   saccade compare --only 'softmax.window:size=512,sinks=4' --pass decode
   saccade compare --measure speed --only 'softmax.*' --peers all
@@ -90,6 +93,9 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
   c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
   c->add_option("--out", o->out,
                 "Folder for the record and the report, new or without a run");
+  c->add_option("--resume", o->resume,
+                "Folder of a run that was cut short: go on with it, as it was "
+                "begun");
   c->add_option("--seed", o->seed, "Of data and of training")
       ->check(CLI::Range(0, 1'000'000'000))
       ->capture_default_str();
@@ -165,6 +171,7 @@ int MeasureMemory(std::span<const std::string> arguments, const Host& host) {
   return growth.ok() ? kExitOk : kExitUsage;
 }
 
+// What a shell would take for the same arguments.
 std::string CommandLine(std::span<const std::string> arguments) {
   std::string line = "saccade";
   for (const std::string& a : arguments) {
@@ -173,9 +180,70 @@ std::string CommandLine(std::span<const std::string> arguments) {
                           "abcdefghijklmnopqrstuvwxyz"
                           "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                           "0123456789-_=.,:/+") == std::string::npos;
-    line += plain ? " " + a : " '" + a + "'";
+    line += plain ? " " : " '";
+    for (const char c : a) line += c == '\'' ? "'\\''" : std::string(1, c);
+    line += plain ? "" : "'";
   }
   return line;
+}
+
+// The arguments of such a line, the program's name left out.
+std::vector<std::string> ArgumentsOf(std::string_view line) {
+  std::vector<std::string> arguments;
+  bool quoted = false, open = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (c == ' ' && !quoted) {
+      open = false;
+      continue;
+    }
+    if (!open) arguments.emplace_back();
+    open = true;
+    if (c == '\'') {
+      quoted = !quoted;
+    } else if (c == '\\' && !quoted && i + 1 < line.size()) {
+      arguments.back() += line[++i];
+    } else {
+      arguments.back() += c;
+    }
+  }
+  if (!arguments.empty()) arguments.erase(arguments.begin());
+  return arguments;
+}
+
+// A resumed run needs no other options: it takes those that it began with.
+Status TakeRecordedOptions(CompareOverrides* options) {
+  const std::string path = options->resume + "/run.jsonl";
+  const Result<record::Run> run = record::ReadRun(path);
+  if (!run.ok()) return run.status();
+  const std::string command = run->header.Text("command");
+  std::vector<std::string> arguments = ArgumentsOf(command);
+  std::reverse(arguments.begin(), arguments.end());
+  CLI::App app("", "saccade");
+  CompareOverrides begun;
+  AddCompare(app, &begun);
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError&) {
+    return Invalid(
+        fmt::format("{}: cannot read how it began: {}", path, command));
+  }
+  begun.resume = options->resume;
+  begun.dry_run = options->dry_run;
+  begun.out.clear();
+  begun.command = command;
+  *options = std::move(begun);
+  return {};
+}
+
+// Whether the command line says anything but which run to go on with.
+bool ResumesOnly(const CLI::App& compare) {
+  if (compare.count("--resume") == 0) return false;
+  for (const CLI::Option* option : compare.get_options())
+    if (option->count() > 0 && !option->check_lname("resume") &&
+        !option->check_lname("dry-run"))
+      return false;
+  return true;
 }
 
 }  // namespace
@@ -227,6 +295,10 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
   if (app.got_subcommand("verify")) return VerifyVariants(verify, host);
   if (app.got_subcommand("report")) return MakeReport(report, host);
   compare.command = CommandLine(arguments);
+  if (ResumesOnly(*app.get_subcommand("compare"))) {
+    const Status taken = TakeRecordedOptions(&compare);
+    if (!taken.ok()) return Complain(taken, host);
+  }
   const Result<CompareOptions> options = MakeCompareOptions(compare);
   return options.ok() ? Compare(*options, host)
                       : Complain(options.status(), host);

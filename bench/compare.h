@@ -51,6 +51,19 @@ struct Grid {
       const std::vector<std::string>& specs) const;
 };
 
+/// Part of a measure: cells of some variants, and how long they may take.
+struct Part {
+  Grid grid;
+  std::vector<std::string> specs;
+  SpeedSettings timing;
+  double longest_child = 10;  // seconds for one cell of memory
+  bool peers = false;         // whether peers are timed beside them
+
+  std::vector<std::vector<CellSpec>> Groups() const {
+    return grid.Groups(specs);
+  }
+};
+
 /// The measures, in the order they are made.
 inline constexpr std::string_view kMeasures[] = {"verify", "speed", "memory",
                                                  "extrapolation", "probes"};
@@ -61,12 +74,13 @@ struct CompareOptions {
   std::vector<std::string> peers;  // timed beside them
   std::set<std::string, std::less<>> measures;
   std::map<std::string, double, std::less<>> seconds;  // by measure
-  Grid speed, memory;
-  SpeedSettings timing;
-  double longest_child = 10;  // seconds for one cell of memory
+  std::vector<Part> speed, memory;  // one after the other; the first is the
+                                    // grid of all variants
   LearnOptions learn;
   std::string out;
+  bool resume = false;  // goes on with the run in `out`
   std::string command;  // as typed, for the header
+  uint64_t digest = 0;  // of the profile and what was said in place of it
   bool dry_run = false;
 };
 
@@ -75,7 +89,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, peers, lengths, dims, dtypes, threads,
       passes, masks;
-  std::string budget, out, command;
+  std::string budget, out, resume, command;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   int64_t seed = 1;
@@ -90,6 +104,18 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& overrides);
 /// stand for the variants they match with default knobs, specs for themselves.
 /// A comma before knob= continues the spec. kNotFound with the nearest names.
 Result<std::vector<std::string>> ExpandSpecs(std::string_view text);
+
+/// The parts of "speed" or "memory": the profile's grid for `specs`, then those
+/// of its "also", unless the command line chose the lengths. kInvalid and
+/// kNotFound name the profile's key or the option.
+Result<std::vector<Part>> ReadParts(const nlohmann::json& profile,
+                                    const char* measure,
+                                    const CompareOverrides& overrides,
+                                    const std::vector<std::string>& specs);
+
+/// Specs of `list` that `only` names, or whose variant it names without knobs.
+std::vector<std::string> Named(const std::vector<std::string>& list,
+                               const std::vector<std::string>& only);
 
 /// Measures, records, reports. Returns an exit code; says on host.err what went
 /// wrong and prints the verdict and the report's path on host.out.

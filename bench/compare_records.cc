@@ -71,6 +71,12 @@ Result<std::unique_ptr<RecordSink>> RecordSink::Create(
   return std::unique_ptr<RecordSink>(new RecordSink(std::move(*writer)));
 }
 
+Result<std::unique_ptr<RecordSink>> RecordSink::Resume(const record::Run& run) {
+  Result<record::RecordWriter> writer = record::RecordWriter::Resume(run);
+  if (!writer.ok()) return writer.status();
+  return std::unique_ptr<RecordSink>(new RecordSink(std::move(*writer)));
+}
+
 Status RecordSink::Write(const Json& record) {
   const std::lock_guard lock(mutex_);
   if (finished_) return Invalid("the run has ended");

@@ -25,6 +25,9 @@ class RecordSink {
   static Result<std::unique_ptr<RecordSink>> Create(const std::string& out,
                                                     const record::Json& header);
 
+  /// Goes on with the file of a run that was read.
+  static Result<std::unique_ptr<RecordSink>> Resume(const record::Run& run);
+
   /// Appends; the file is valid after every call. After Finish it refuses.
   Status Write(const record::Json& record);
 

@@ -4,217 +4,129 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <optional>
+#include <filesystem>
+#include <system_error>
+#include <unordered_set>
 
 #include "bench/corpus.h"
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
-#include "bench/learn/estimate.h"
-#include "bench/learn/probing.h"
-#include "bench/learn/protocols.h"
+#include "bench/learn/jobs.h"
+#include "bench/learn/random.h"
+#include "bench/learn/readings.h"
 #include "bench/learn/start.h"
-#include "bench/learn/train.h"
+#include "record/schema.h"
 
 namespace saccade::bench {
 namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kBytes = 257;        // symbols of text: bytes and BOS
 constexpr double kAnchorSeconds = 4;   // for a corpus of 4 MB
 constexpr int64_t kCurvePoints = 100;  // of a recorded loss curve
 
-// One model to train, and to read afterwards.
-struct Job {
-  const Probe* probe = nullptr;  // null: text
-  std::string spec;
-  uint64_t seed = 0;
-  Speed speed;
-  double seconds = 0;  // estimated
-  Status status = {};  // why it cannot run
-  std::string task() const { return probe ? std::string(probe->name) : "text"; }
-};
-
-ModelOptions ModelFor(const LearnOptions& o, const Job& job) {
-  if (job.probe) return ProbeModel(*job.probe, job.spec);
-  return {.spec = job.spec,
-          .width = o.width,
-          .layers = o.layers,
-          .heads = o.heads,
-          .symbols = kBytes,
-          .train_len = o.train_len};
+double Since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
 }
 
-// Sequences, their length, and steps.
-TrainOptions TrainingOf(const LearnOptions& o, const Job& job) {
-  const int64_t len = job.probe ? job.probe->train_len() : o.train_len;
-  const int64_t tokens =
-      job.probe ? o.probe_tokens_per_step : o.tokens_per_step;
-  const auto probe_steps = [&o](const Probe& probe) {
-    return std::max<int64_t>(
-        std::llround(o.probe_effort * static_cast<double>(probe.steps)), 1);
-  };
-  return {
-      .batch = std::max<int64_t>(tokens / len, 1),
-      .len = len,
-      .optimiser = {.rate = job.probe ? job.probe->rate : o.rate,
-                    .steps = job.probe ? probe_steps(*job.probe) : o.steps}};
-}
-
-// Everything that will be done, in the order it will be done: by turns, so
-// that what a short budget drops is the end of both lists.
-std::vector<Job> JobsOf(const LearnOptions& o) {
-  std::vector<Job> jobs;
-  const size_t turns = std::max(o.specs.size(), o.probe_specs.size());
-  for (const uint64_t seed : o.seeds) {
-    for (size_t i = 0; i < turns; ++i) {
-      if (i < o.specs.size()) {
-        jobs.push_back({nullptr, o.specs[i], seed, {}});
-      }
-      if (i >= o.probe_specs.size()) continue;
-      for (const Probe* probe : o.probes) {
-        jobs.push_back({probe, o.probe_specs[i], seed, {}});
-      }
-    }
-  }
-  return jobs;
-}
-
-int64_t Longest(const LearnOptions& o) {
-  return *std::max_element(o.multiples.begin(), o.multiples.end());
-}
-
-bool Windowed(const std::string& spec) {
-  const Result<Spec> parsed = ParseSpec(spec);
-  return parsed.ok() && parsed->variant->traits.window;
-}
-
-ReadOptions ReadingAt(const LearnOptions& o, int64_t multiple) {
-  int64_t before = 0;
-  for (const int64_t r : o.multiples) {
-    if (r < multiple) before = std::max(before, r);
-  }
-  return {.train_len = o.train_len,
-          .multiple = multiple,
-          .longest = Longest(o),
-          .before = before,
-          .test_bytes = o.test_bytes,
-          .targets = o.targets};
-}
-
-ProbeOptions ProbingAt(const LearnOptions& o, const Probe& probe, int64_t len) {
-  return {.len = len,
-          .sequences = SequencesAt(len, probe.train_len(), o.probe_sequences)};
-}
-
-// The lengths that a probe is read at: always the one it is trained at.
-std::vector<int64_t> LengthsOf(const LearnOptions& o, const Probe& probe) {
-  std::vector<int64_t> lengths = probe.lengths;
-  std::erase_if(lengths, [&](int64_t len) {
-    return len > std::max(o.probe_max_len, probe.train_len());
-  });
-  return lengths;
-}
-
-double SecondsOf(const LearnOptions& o, const Job& job, int64_t text_bytes) {
-  const double passes = Windowed(job.spec) ? 2 : 1;
-  double seconds =
-      static_cast<double>(TrainingOf(o, job).optimiser.steps) * job.speed.step;
-  if (job.probe) {
-    for (const int64_t len : LengthsOf(o, *job.probe)) {
-      const int64_t tokens = ProbingAt(o, *job.probe, len).sequences * len;
-      seconds += static_cast<double>(tokens) * job.speed.Token(len);
-    }
-    return seconds;
-  }
-  for (const int64_t r : o.multiples) {
-    seconds += (r == 1 ? 1 : passes) *
-               static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
-               job.speed.Token(r * o.train_len);
-  }
-  return seconds;
-}
-
-void EstimateJobs(const LearnOptions& o, int64_t text_bytes, Exec& exec,
-                  std::vector<Job>& jobs) {
-  for (Job& job : jobs) {
-    // Other seeds are as fast as the first.
-    const auto first =
-        std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) {
-          return j.probe == job.probe && j.spec == job.spec;
-        });
-    if (&*first != &job) {
-      job.speed = first->speed;
-      job.seconds = first->seconds;
-      job.status = first->status;
-      continue;
-    }
-    const TrainOptions training = TrainingOf(o, job);
-    const int64_t longest =
-        job.probe ? LengthsOf(o, *job.probe).back() : Longest(o) * training.len;
-    const Result<Speed> speed = Calibrate(ModelFor(o, job), training.batch,
-                                          training.len, longest, exec);
-    if (!speed.ok()) {
-      job.status = speed.status();
-      continue;
-    }
-    job.speed = *speed;
-    job.seconds = SecondsOf(o, job, text_bytes);
-  }
+std::string Clock(double seconds) {
+  const auto s = static_cast<int64_t>(std::max(seconds, 0.0));
+  return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
 // A whole run: what is being done, how far it is, and where records go.
 class Run {
  public:
   Run(const LearnOptions& o, Exec& exec, const LearnHooks& hooks)
-      : o_(o), exec_(exec), hooks_(hooks), records_(hooks.known) {}
+      : o_(o), exec_(exec), hooks_(hooks), records_(hooks.known) {
+    for (const json& r : records_) known_.insert(record::IdentityOf(r));
+  }
 
   Status All();
 
  private:
+  using Moment = std::chrono::steady_clock::time_point;
+
   bool cancelled() const {
     return hooks_.cancel != nullptr && hooks_.cancel->load();
   }
-  bool Have(const Job& job) const {
-    return hooks_.have && hooks_.have(job.task(), job.spec, job.seed);
+  // Whether a run before this one came to training.
+  bool Begun() const {
+    return std::any_of(records_.begin(), records_.end(), [&](const json& r) {
+      const std::string kind = r.value("kind", "");
+      return kind == "lens" ||
+             (kind == "train" && r.value("status", "ok") != "skipped");
+    });
   }
-  // Adds estimated seconds of work done; false to stop.
-  bool Advance(double seconds, std::string_view text);
+  bool Trained(const Job& job) const;
+
+  // `done` of the present job, 0 to 1; false to stop.
+  bool Advance(double done, std::string_view text);
+  double Rest() const;
+  void Note(const std::string& sentence) const {
+    if (hooks_.note) hooks_.note(sentence);
+  }
   Status Write(json record);
   Status WriteFailure(const Job& job, std::string_view status,
                       const std::string& reason);
+  Status ReadTheCorpus();
   Status WriteAnchors();
   Status WriteLenses(const Job& job, const Model& model);
-  void PlanJobs();
+  Status PlanJobs();
   void DropIfTooLong(Job& job) const;
   Status RunJob(const Job& job);
-  Status ReadJobText(const Job& job, const Model& model);
-  Status ReadJobProbe(const Job& job, const Model& model);
+  Status Conclude();
+  std::vector<json> Read(const Job& job, const Model& model);
   Status WriteTraining(const Job& job, const Model& model,
                        const TrainResult& result);
 
   const LearnOptions& o_;
   Exec& exec_;
   const LearnHooks& hooks_;
-  const std::chrono::steady_clock::time_point start_ =
-      std::chrono::steady_clock::now();
+  const Moment start_ = std::chrono::steady_clock::now();
   std::vector<json> records_;
+  std::unordered_set<std::string> known_;  // identities of what came before
   Corpus corpus_;
+  uint64_t text_ = 0;  // hash of the training text
   std::vector<Job> jobs_;
-  double total_ = 0, done_ = 0;  // estimated seconds
+  bool planned_ = false;
+  size_t at_ = 0;                   // the present job
+  double within_ = 0;               // share of it that is done
+  double before_ = 0;               // seconds of what must come before jobs
+  double foretold_ = 0, took_ = 0;  // seconds of the jobs that were done
 };
 
-bool Run::Advance(double seconds, std::string_view text) {
-  done_ += seconds;
-  if (hooks_.progress && total_ > 0) {
-    hooks_.progress(std::min(done_ / total_, 1.0), text);
+bool Run::Trained(const Job& job) const {
+  return std::any_of(records_.begin(), records_.end(), [&](const json& r) {
+    return r.value("kind", "") == "train" && r.value("task", "") == job.task &&
+           r.value("variant", "") == job.spec &&
+           r.value("seed", uint64_t{0}) == job.seed;
+  });
+}
+
+// Seconds to go: estimates, by the pace of what was done.
+double Run::Rest() const {
+  const double pace = foretold_ > 0 ? took_ / foretold_ : 1;
+  double rest = before_;
+  for (size_t i = at_; i < jobs_.size(); ++i) {
+    if (!jobs_[i].status.ok()) continue;
+    rest += pace * jobs_[i].seconds * (i == at_ ? 1 - within_ : 1);
   }
+  return rest;
+}
+
+bool Run::Advance(double done, std::string_view text) {
+  within_ = std::min(done, 1.0);
+  const double rest = planned_ ? Rest() : std::max(o_.budget_seconds, 1.0);
+  if (hooks_.progress) hooks_.progress(Since(start_), rest, text);
   return !cancelled();
 }
 
+// What a run before this one recorded is not said twice.
 Status Run::Write(json record) {
   if (!record.contains("status")) record["status"] = "ok";
+  if (known_.contains(record::IdentityOf(record))) return {};
   records_.push_back(record);
   return hooks_.record ? hooks_.record(record) : Status();
 }
@@ -223,10 +135,22 @@ Status Run::WriteFailure(const Job& job, std::string_view status,
                          const std::string& reason) {
   return Write({{"kind", "train"},
                 {"variant", job.spec},
-                {"task", job.task()},
+                {"task", job.task},
                 {"seed", job.seed},
                 {"status", status},
                 {"reason", reason}});
+}
+
+Status Run::ReadTheCorpus() {
+  Advance(0, "reading the text");
+  Result<Corpus> corpus =
+      o_.corpus.empty()
+          ? ReadAusten(o_.cache.empty() ? DefaultCache() : o_.cache)
+          : ReadCorpus(o_.corpus);
+  if (!corpus.ok()) return corpus.status();
+  corpus_ = std::move(*corpus);
+  text_ = Hash(corpus_.train);
+  return {};
 }
 
 Status Run::WriteAnchors() {
@@ -239,7 +163,6 @@ Status Run::WriteAnchors() {
       return s;
     }
   }
-  Advance(kAnchorSeconds, corpus_.name);
   return {};
 }
 
@@ -263,106 +186,57 @@ Status Run::WriteLenses(const Job& job, const Model& fresh) {
   return status;
 }
 
-// Estimates all jobs.
-void Run::PlanJobs() {
+// Lists and estimates the jobs; records those that the budget has no room for.
+Status Run::PlanJobs() {
+  Advance(0, "estimating");
   jobs_ = JobsOf(o_);
-  std::erase_if(jobs_, [this](const Job& job) { return Have(job); });
+  std::erase_if(jobs_, [this](const Job& job) { return Trained(job); });
   EstimateJobs(o_, static_cast<int64_t>(corpus_.test.size()), exec_, jobs_);
-  total_ = o_.specs.empty() ? 0 : kAnchorSeconds;
-  for (const Job& job : jobs_) {
-    if (job.status.ok()) total_ += job.seconds;
+  // Whoever goes on with a run sees the dropped among what is recorded.
+  if (o_.budget_seconds > 0) {
+    const double room = o_.budget_seconds - Since(start_) - before_;
+    for (const std::string& dropped : DropToFit(o_, room, jobs_))
+      Note("dropped to keep within the time: " + dropped);
+    for (const Job& job : jobs_) {
+      if (job.status.code() != Code::kExhausted) continue;
+      if (Status s = WriteFailure(job, "skipped", job.status.message());
+          !s.ok()) {
+        return s;
+      }
+    }
+    std::erase_if(jobs_, [](const Job& job) {
+      return job.status.code() == Code::kExhausted;
+    });
   }
+  planned_ = true;
+  if (!jobs_.empty())
+    Note(fmt::format("{} trainings, about {}", jobs_.size(), Clock(Rest())));
+  return {};
 }
 
 // Estimates err, so what is left is what the clock says when a job's turn
 // comes.
 void Run::DropIfTooLong(Job& job) const {
   if (!job.status.ok() || o_.budget_seconds <= 0) return;
-  const std::chrono::duration<double> spent =
-      std::chrono::steady_clock::now() - start_;
-  const double left = std::max(o_.budget_seconds - spent.count(), 0.0);
-  if (job.seconds <= left) return;
+  const double left = std::max(o_.budget_seconds - Since(start_), 0.0);
+  const double pace = foretold_ > 0 ? took_ / foretold_ : 1;
+  const double seconds = pace * job.seconds;
+  if (seconds <= left) return;
   job.status = Exhausted(fmt::format(
-      "would take {:.0f} s of the {:.0f} s that are left", job.seconds, left));
+      "would take {:.0f} s of the {:.0f} s that are left", seconds, left));
 }
 
-Status Run::ReadJobText(const Job& job, const Model& model) {
-  std::vector<json> records;
-  for (const char* change : {"plain", "window"}) {
-    const bool window = change == std::string_view("window");
-    if (window && !model.spec().variant->traits.window) continue;
-    for (const int64_t r : o_.multiples) {
-      ReadOptions options = ReadingAt(o_, r);
-      options.window = window ? o_.train_len : 0;
-      const int64_t len = r * o_.train_len;
-      const std::string text =
-          fmt::format("{}: reading at {} tokens", job.spec, len);
-      const auto readings =
-          ReadText(model, corpus_.test, options, exec_, [&](int64_t tokens) {
-            return Advance(static_cast<double>(tokens) * job.speed.Token(len),
-                           text);
-          });
-      const json record = {{"kind", "extrapolation"},   {"variant", job.spec},
-                           {"switch", change},          {"seed", job.seed},
-                           {"train_len", o_.train_len}, {"eval_len", len}};
-      if (!readings.ok()) {
-        json failed = record;
-        failed.update({{"protocol", "nonoverlap"},
-                       {"status", "unsupported"},
-                       {"reason", readings.status().message()}});
-        records.push_back(failed);
-        continue;
-      }
-      for (const Reading& reading : *readings) {
-        json made = record;
-        made.update({{"protocol", reading.protocol},
-                     {"bits_per_byte", reading.bits.value},
-                     {"low", reading.bits.low},
-                     {"high", reading.bits.high},
-                     {"tokens", reading.tokens}});
-        if (reading.bucket) made["bucket"] = *reading.bucket;
-        records.push_back(made);
-      }
-    }
-  }
-  if (cancelled()) return {};
-  for (json& record : records) {
-    if (Status s = Write(std::move(record)); !s.ok()) return s;
-  }
-  return {};
-}
-
-Status Run::ReadJobProbe(const Job& job, const Model& model) {
-  std::vector<json> records;
-  for (const int64_t len : LengthsOf(o_, *job.probe)) {
-    const std::string text =
-        fmt::format("{}: {} at {} tokens", job.spec, job.probe->name, len);
-    const auto reading = ReadProbe(
-        *job.probe, model, ProbingAt(o_, *job.probe, len), exec_,
-        [&](int64_t tokens) {
-          return Advance(static_cast<double>(tokens) * job.speed.Token(len),
-                         text);
-        });
-    json record = {
-        {"kind", "probe"},          {"variant", job.spec},
-        {"probe", job.probe->name}, {"switch", "plain"},
-        {"seed", job.seed},         {"train_len", job.probe->train_len()},
-        {"eval_len", len}};
-    if (!reading.ok()) {
-      record.update(
-          {{"status", "unsupported"}, {"reason", reading.status().message()}});
-      records.push_back(record);
-      continue;
-    }
-    for (json& scored : ProbeRecords(*job.probe, *reading, record)) {
-      records.push_back(std::move(scored));
-    }
-  }
-  if (cancelled()) return {};
-  for (json& record : records) {
-    if (Status s = Write(std::move(record)); !s.ok()) return s;
-  }
-  return {};
+std::vector<json> Run::Read(const Job& job, const Model& model) {
+  double seconds =
+      static_cast<double>(job.training.optimiser.steps) * job.speed.step;
+  const auto tick = [&](int64_t tokens, int64_t len) {
+    seconds += static_cast<double>(tokens) * job.speed.Token(len);
+    return Advance(seconds / job.seconds,
+                   fmt::format("{} seed {}: {} at {} tokens", job.spec,
+                               job.seed, job.task, len));
+  };
+  return job.probe ? ReadProbeJob(o_, job, model, exec_, tick)
+                   : ReadTextJob(o_, job, model, corpus_.test, exec_, tick);
 }
 
 // Written last: whoever finds it finds all that the job has to say.
@@ -376,18 +250,16 @@ Status Run::WriteTraining(const Job& job, const Model& model,
     curve.push_back(
         Mean({&result.loss[begin], static_cast<size_t>(end - begin)}));
   }
-  const TrainOptions training = TrainingOf(o_, job);
-  const ModelOptions& made = model.options();
   return Write({{"kind", "train"},
                 {"variant", job.spec},
-                {"task", job.task()},
+                {"task", job.task},
                 {"seed", job.seed},
-                {"train_len", training.len},
-                {"model", fmt::format("d{} N{} h{}", made.width, made.layers,
-                                      made.heads)},
+                {"train_len", job.training.len},
+                {"model", fmt::format("d{} N{} h{}", job.model.width,
+                                      job.model.layers, job.model.heads)},
                 {"params", model.parameters().count()},
                 {"steps", steps},
-                {"tokens", steps * training.batch * training.len},
+                {"tokens", steps * job.StepTokens()},
                 {"final_loss", curve.back()},
                 {"loss", curve},
                 {"seconds", result.seconds},
@@ -396,12 +268,13 @@ Status Run::WriteTraining(const Job& job, const Model& model,
 }
 
 Status Run::RunJob(const Job& job) {
+  const Moment begin = std::chrono::steady_clock::now();
   if (!job.status.ok()) {
     const bool budget = job.status.code() == Code::kExhausted;
     return WriteFailure(job, budget ? "skipped" : "unsupported",
                         job.status.message());
   }
-  Result<Model> model = Model::Make(ModelFor(o_, job));
+  Result<Model> model = Model::Make(job.model);
   if (!model.ok()) {
     return WriteFailure(job, "unsupported", model.status().message());
   }
@@ -409,73 +282,81 @@ Status Run::RunJob(const Job& job) {
   if (!job.probe && job.seed == o_.seeds.front()) {
     if (Status s = WriteLenses(job, *model); !s.ok()) return s;
   }
-  const TrainOptions options = TrainingOf(o_, job);
-  const Result<TrainResult> result = Train(
-      *model, options,
-      job.probe
-          ? ProbeBatches(*job.probe, job.seed)
-          : TextBatches(corpus_.train, options.len, model->bos(), job.seed),
-      exec_, [&](int64_t step) {
-        return Advance(
-            job.speed.step,
-            fmt::format("{}: training on {}, step {} of {}", job.spec,
-                        job.task(), step + 1, options.optimiser.steps));
-      });
+  const int64_t len = job.training.len;
+  const Result<TrainResult> result =
+      Train(*model, job.training,
+            job.probe ? ProbeBatches(*job.probe, job.seed)
+                      : TextBatches(corpus_.train, len, model->bos(), job.seed),
+            exec_,
+            [&](int64_t step) {
+              const auto done = static_cast<double>(step + 1);
+              return Advance(done * job.speed.step / job.seconds,
+                             fmt::format("{} seed {}: {}, step {} of {}",
+                                         job.spec, job.seed, job.task, step + 1,
+                                         job.training.optimiser.steps));
+            },
+            {.path = hooks_.checkpoint,
+             .owner = OwnerOf(job, job.probe ? 0 : text_),
+             .seconds = o_.checkpoint_seconds});
+  if (result.status().code() == Code::kIo) return result.status();
   if (!result.ok()) return WriteFailure(job, "fail", result.status().message());
   if (result->stopped) return {};
-  const Status status =
-      job.probe ? ReadJobProbe(job, *model) : ReadJobText(job, *model);
-  if (!status.ok() || cancelled()) return status;
-  return WriteTraining(job, *model, *result);
+  std::vector<json> records = Read(job, *model);
+  if (cancelled()) return {};
+  for (json& record : records) {
+    if (Status s = Write(std::move(record)); !s.ok()) return s;
+  }
+  if (Status s = WriteTraining(job, *model, *result); !s.ok()) return s;
+  foretold_ += job.seconds;
+  took_ += Since(begin);
+  within_ = 1;
+  Note(
+      fmt::format("{} of {}: {} seed {}, {}: {:.0f} s, {:.0f} GFLOP/s, loss "
+                  "{:.3f}; {} gone, about {} to go",
+                  at_ + 1, jobs_.size(), job.spec, job.seed, job.task,
+                  Since(begin), result->gflops, result->loss.back(),
+                  Clock(Since(start_)), Clock(Rest())));
+  return {};
 }
 
-Status Run::All() {
-  if (!o_.specs.empty()) {
-    if (hooks_.progress) hooks_.progress(0, "reading the text");
-    Result<Corpus> corpus =
-        o_.corpus.empty()
-            ? ReadAusten(o_.cache.empty() ? DefaultCache() : o_.cache)
-            : ReadCorpus(o_.corpus);
-    if (!corpus.ok()) return corpus.status();
-    corpus_ = std::move(*corpus);
-  }
-  if (hooks_.progress) hooks_.progress(0, "estimating");
-  PlanJobs();
-  const auto anchor = [](const json& r) {
-    return r.value("kind", "") == "anchor";
-  };
-  if (!o_.specs.empty() &&
-      std::none_of(records_.begin(), records_.end(), anchor)) {
-    if (Status s = WriteAnchors(); !s.ok()) return s;
-  }
-  double before = done_;
-  for (Job& job : jobs_) {
-    if (cancelled()) return {};
-    const bool possible = job.status.ok();
-    DropIfTooLong(job);
-    if (Status s = RunJob(job); !s.ok()) return s;
-    // Estimates err; the next job begins where it was expected to.
-    before += possible ? job.seconds : 0;
-    done_ = before;
-  }
-  if (cancelled()) return {};
+Status Run::Conclude() {
+  std::error_code ignored;
+  if (!hooks_.checkpoint.empty())
+    std::filesystem::remove(hooks_.checkpoint, ignored);
   for (json& claim : JudgeClaims(o_, records_)) {
     if (Status s = Write(std::move(claim)); !s.ok()) return s;
   }
-  Advance(total_, "done");
   return {};
+}
+
+Status Run::All() {
+  const bool text = !o_.specs.empty();
+  // Anchors come before all that is trained.
+  const bool anchors = text && !Begun();
+  before_ = anchors ? kAnchorSeconds : 0;
+  Status status = text ? ReadTheCorpus() : Status();
+  if (status.ok()) status = PlanJobs();
+  if (status.ok() && anchors && !cancelled()) status = WriteAnchors();
+  before_ = 0;
+  for (at_ = 0; at_ < jobs_.size() && status.ok() && !cancelled(); ++at_) {
+    within_ = 0;
+    DropIfTooLong(jobs_[at_]);
+    status = RunJob(jobs_[at_]);
+  }
+  if (!status.ok() || cancelled()) return status;
+  return Conclude();
 }
 
 Status Check(const LearnOptions& o) {
   if (o.multiples.empty() || o.seeds.empty()) {
     return Invalid("training needs at least one length and one seed");
   }
+  if (o.tokens_per_step < o.train_len) {
+    return Invalid("a step has fewer tokens than a sequence");
+  }
   if (o.width % o.heads != 0) {
     return Invalid(fmt::format("width {} is not a multiple of {} heads",
                                o.width, o.heads));
-  }
-  if (o.tokens_per_step < o.train_len) {
-    return Invalid("a step has fewer tokens than a sequence");
   }
   return {};
 }
@@ -488,14 +369,21 @@ Status RunExtrapolation(const LearnOptions& options, Exec& exec,
   return Run(options, exec, hooks).All();
 }
 
-Result<double> EstimateExtrapolation(const LearnOptions& options, Exec& exec) {
-  if (Status status = Check(options); !status.ok()) return status;
+Result<std::vector<PlannedTraining>> PlanTrainings(const LearnOptions& o,
+                                                   Exec& exec) {
+  if (Status status = Check(o); !status.ok()) return status;
   constexpr int64_t kTextBytes = int64_t{1} << 20;  // any test text that fits
-  std::vector<Job> jobs = JobsOf(options);
-  EstimateJobs(options, kTextBytes, exec, jobs);
-  double seconds = options.specs.empty() ? 0 : kAnchorSeconds;
-  for (const Job& job : jobs) seconds += job.seconds;
-  return seconds;
+  std::vector<Job> jobs = JobsOf(o);
+  EstimateJobs(o, kTextBytes, exec, jobs);
+  if (o.budget_seconds > 0) {
+    const double anchors = o.specs.empty() ? 0 : kAnchorSeconds;
+    DropToFit(o, o.budget_seconds - anchors, jobs);
+  }
+  std::vector<PlannedTraining> planned;
+  for (const Job& job : jobs)
+    planned.push_back({job.task, job.spec, job.seed, job.flops, job.Rate(),
+                       job.seconds, job.status});
+  return planned;
 }
 
 }  // namespace saccade::bench

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,9 +20,17 @@
 
 namespace saccade::bench {
 
+/// Trainings to drop when time is short: all that match. Empty: any.
+struct DropRule {
+  std::string task;      // "text" or a probe's name
+  std::string variants;  // a glob over spec strings
+  std::optional<uint64_t> seed;
+};
+
 /// What to train and how to read it. The defaults are the quick profile's.
 struct LearnOptions {
-  // Trained in the order of these lists, by turns.
+  // Trained seed by seed in the order of these lists, by turns. All models of a
+  // seed start alike and read the same data in the same order.
   std::vector<std::string> specs;        // on text
   std::vector<std::string> probe_specs;  // on each of the probes
   std::vector<const Probe*> probes = {Probes().front()};
@@ -48,9 +57,14 @@ struct LearnOptions {
   /// ~/.cache/saccade.
   std::string cache;
 
-  /// Seconds in all; 0: no limit. A model whose estimate is more than what is
-  /// left when its turn comes is not trained, and recorded as skipped.
+  /// Seconds in all; 0: no limit. What is foretold to go beyond is dropped
+  /// before anything is trained, by these rules in turn, and recorded as
+  /// skipped; so is a model whose time is short when its turn comes after all.
   double budget_seconds = 0;
+  std::vector<DropRule> drops;
+
+  /// Seconds between checkpoints: what a killed run loses at most.
+  double checkpoint_seconds = 15;
 
   /// Which specs each claim is about, by role ("alibi", "rope", "window" ...).
   std::map<std::string, std::vector<std::string>> roles;
@@ -58,23 +72,27 @@ struct LearnOptions {
 
 /// Reads the keys of a profile that concern training: "learn" and "probe"
 /// (lists of spec strings), "probes" (a list of probes' names),
-/// "learn_settings" (the numbers above by name) and "claims" (roles). Absent
-/// keys leave defaults. kInvalid or kNotFound names the key.
+/// "learn_settings" (the numbers above by name), "drop" (a list of objects:
+/// "task", "variants", "seed") and "claims" (roles). Absent keys leave
+/// defaults. kInvalid or kNotFound names the key.
 Result<LearnOptions> LearnOptionsFrom(const nlohmann::json& profile);
 
 /// How a run talks to its caller. All may be empty.
 struct LearnHooks {
   /// Receives every record as it is made; an error stops the run.
   std::function<Status(const nlohmann::json&)> record;
-  /// Share of the work done so far, in [0, 1], and what is being done.
-  std::function<void(double fraction, std::string_view text)> progress;
-  /// True when the records of this task ("text", or a probe's name) for this
-  /// spec and seed exist already and need not be made again.
-  std::function<bool(std::string_view task, std::string_view spec,
-                     uint64_t seed)>
-      have;
-  /// Records that exist already; claims are judged on them too.
+  /// Seconds since the start, seconds to go as far as is known, and what is
+  /// being done.
+  std::function<void(double spent, double rest, std::string_view text)>
+      progress;
+  /// Sentences worth keeping: a model is trained, some are dropped.
+  std::function<void(const std::string& sentence)> note;
+  /// Records that exist already. What is in them is not trained again; claims
+  /// are judged on them too.
   std::vector<nlohmann::json> known;
+  /// A file for the state of the training under way; a run with the same
+  /// options goes on from it, to the same bits. Empty: none.
+  std::string checkpoint;
   /// Set by the caller to stop at the next step; the run then returns ok with
   /// what it has recorded, claims excepted.
   const std::atomic<bool>* cancel = nullptr;
@@ -88,9 +106,20 @@ struct LearnHooks {
 Status RunExtrapolation(const LearnOptions& options, Exec& exec,
                         const LearnHooks& hooks);
 
-/// Seconds that RunExtrapolation would take, from a calibration of about a
-/// second; for plans and dry runs.
-Result<double> EstimateExtrapolation(const LearnOptions& options, Exec& exec);
+/// A training as it is planned.
+struct PlannedTraining {
+  std::string task, spec;
+  uint64_t seed = 0;
+  double flops = 0;    // of training: 6 P + 6 V d + 6 N d L a token
+  double gflops = 0;   // a second, measured on this machine just now
+  double seconds = 0;  // with reading
+  Status status = {};  // why it will not run
+};
+
+/// What RunExtrapolation would train, and what of it its budget drops. Takes
+/// about half a second for each small model.
+Result<std::vector<PlannedTraining>> PlanTrainings(const LearnOptions& options,
+                                                   Exec& exec);
 
 }  // namespace saccade::bench
 

@@ -12,13 +12,41 @@ Progress::Progress(std::ostream& err, bool terminal)
 
 Progress::~Progress() { Finish(); }
 
+namespace {
+
+constexpr double kShortest = 0.1;  // seconds of a phase
+
+// 75 s are 1:15.
+std::string Minutes(double seconds) {
+  const auto s = static_cast<int64_t>(std::ceil(seconds));
+  return fmt::format("{}:{:02}", s / 60, s % 60);
+}
+
+}  // namespace
+
 void Progress::AddPhase(std::string_view name, double seconds) {
-  phases_.push_back({std::string(name), std::max(seconds, 0.1)});
+  phases_.push_back({std::string(name), std::max(seconds, kShortest)});
+}
+
+Progress::Phase* Progress::Find(std::string_view name) {
+  for (Phase& phase : phases_)
+    if (phase.name == name) return &phase;
+  return nullptr;
+}
+
+void Progress::Expect(std::string_view name, double seconds) {
+  if (Phase* const phase = Find(name))
+    phase->seconds = std::max(seconds, kShortest);
+}
+
+void Progress::Say(std::string_view line) {
+  Clear();
+  err_ << "saccade: " << line << "\n" << std::flush;
 }
 
 void Progress::Begin(std::string_view name) {
-  for (size_t i = 0; i < phases_.size(); ++i)
-    if (phases_[i].name == name) current_ = i;
+  if (const Phase* const phase = Find(name))
+    current_ = static_cast<size_t>(phase - phases_.data());
   done_ = 0;
   phase_start_ = Clock::now();
   last_draw_ = {};
@@ -70,15 +98,16 @@ void Progress::Draw(std::string_view what) {
     if (i < current_) past += phases_[i].seconds;
   }
   if (!phases_.empty()) past += done_ * phases_[current_].seconds;
-  constexpr int kWidth = 24;
+  constexpr int kWidth = 16;
   const double share = all > 0 ? past / all : 0;
   const int filled = static_cast<int>(share * kWidth);
-  const auto left = static_cast<int64_t>(std::ceil(Remaining()));
+  const double gone =
+      std::chrono::duration<double>(Clock::now() - start_).count();
   // Cut to 79 columns, so that a line is never wrapped and left behind.
   const std::string line =
-      fmt::format("[{}{}] {:3.0f} %  {}:{:02} left  {}",
+      fmt::format("[{}{}] {:3.0f} %  {} gone, {} left  {}",
                   std::string(filled, '#'), std::string(kWidth - filled, '.'),
-                  100 * share, left / 60, left % 60, what);
+                  100 * share, Minutes(gone), Minutes(Remaining()), what);
   err_ << "\r\x1b[K" << line.substr(0, 79) << std::flush;
 }
 

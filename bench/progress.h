@@ -11,8 +11,8 @@
 
 namespace saccade::bench {
 
-/// A bar over all phases with the time that remains; on anything but a
-/// terminal a line per phase. One thread only.
+/// A bar over all phases with the time that is gone and that remains; on
+/// anything but a terminal a line per phase. One thread only.
 ///
 ///   Progress p(std::cerr, isatty(2));
 ///   p.AddPhase("speed", 90);  p.AddPhase("memory", 20);
@@ -29,11 +29,17 @@ class Progress {
   /// Expected seconds of a phase; phases come in this order.
   void AddPhase(std::string_view name, double seconds);
 
+  /// A phase will take so many seconds in all, as is known by now.
+  void Expect(std::string_view name, double seconds);
+
   /// Enters a phase; earlier ones are done.
   void Begin(std::string_view name);
 
   /// `done` of the phase, 0 to 1, and what is under way now.
   void Update(double done, std::string_view what);
+
+  /// A line that stays, also where there is no terminal.
+  void Say(std::string_view line);
 
   /// Clears the bar until the next call, so that results can be printed.
   void Clear();
@@ -50,6 +56,7 @@ class Progress {
     std::string name;
     double seconds;
   };
+  Phase* Find(std::string_view name);
   void Draw(std::string_view what);
 
   std::ostream& err_;
@@ -58,7 +65,8 @@ class Progress {
   std::vector<Phase> phases_;
   size_t current_ = 0;
   double done_ = 0;
-  Clock::time_point phase_start_ = Clock::now();
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point phase_start_ = start_;
   Clock::time_point last_draw_ = {};
 };
 

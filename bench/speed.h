@@ -88,6 +88,13 @@ class SpeedBench {
   /// Seconds that a cell will take, set-up included; 0 when it is too long.
   double Estimate(const PlannedCell& cell) const;
 
+  /// Why a cell would be skipped with so much time left; empty when it would
+  /// not.
+  std::string WhySkip(const PlannedCell& cell, double seconds_left) const;
+
+  /// Runs a cell once or twice, for the model to learn its pace.
+  void Try(const PlannedCell& cell, Exec& exec);
+
   /// Measures all cells round by round: in each round every cell gives one
   /// sample, beginning with another cell each time, and the machine's peaks
   /// are sampled too, so that drift hits all alike. All cells must ask for the
@@ -99,7 +106,6 @@ class SpeedBench {
 
  private:
   struct Active;
-  std::string WhySkip(const PlannedCell& cell, double seconds_left) const;
   Status RunBatch(const std::vector<const PlannedCell*>& cells, Exec& exec,
                   const Emit& emit, const Tick& tick, const PeakSample& peaks);
   Status Begin(Active* active, Exec& exec);

@@ -36,8 +36,10 @@ uint16_t Bf16Bits(float x) {
 
 void FillWith(const View& view, const std::vector<float>& table, int64_t start,
               Activation activation) {
+  int64_t at = start % kTable;
   for (int64_t i = 0; i < view.elements(); ++i) {
-    float x = table[(start + i) % kTable];
+    float x = table[at];
+    at = at + 1 < kTable ? at + 1 : 0;
     if (activation == Activation::kSigmoid) x = 1 / (1 + std::exp(-x));
     if (activation == Activation::kSilu) x = x / (1 + std::exp(-x));
     if (view.dtype == DType::kF32) {

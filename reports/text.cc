@@ -43,6 +43,10 @@ std::string FormatBytes(double bytes) {
 }
 
 std::string FormatLength(int64_t tokens) {
+  constexpr int64_t kMillion = int64_t{1} << 20;
+  if (tokens >= kMillion && tokens % kMillion == 0) {
+    return fmt::format("{}M", tokens / kMillion);
+  }
   if (tokens >= 1024 && tokens % 1024 == 0) {
     return fmt::format("{}k", tokens / 1024);
   }

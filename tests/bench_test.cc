@@ -170,13 +170,17 @@ TEST_CASE(
       p->Update(0.5, "a cell");
       p->Begin("second");
       CHECK(p->Remaining() == doctest::Approx(10).epsilon(0.01));
+      p->Say("a model is trained");
+      p->Expect("second", 20);
+      CHECK(p->Remaining() == doctest::Approx(20).epsilon(0.01));
     }
   }
   CHECK(terminal.str().find("75 %") != std::string::npos);
   CHECK(terminal.str().ends_with("\r\x1b[K"));
   const std::string log = file.str();
   CHECK(log.find('\r') == std::string::npos);
-  CHECK(std::count(log.begin(), log.end(), '\n') == 2);
+  CHECK(std::count(log.begin(), log.end(), '\n') == 3);
+  CHECK(log.ends_with("saccade: a model is trained\n"));
 }
 
 CellSpec SmallCell(const std::string& spec, Pass pass, int64_t length,

@@ -125,6 +125,8 @@ TEST_CASE("the command line says what is wrong in one line and exits with 2") {
            {{"compare", "--budget", "soon"}, "--budget"},
            {{"compare", "--out", "/proc/nowhere", "--measure", "speed"},
             "/proc/nowhere"},
+           {{"compare", "--resume", folder / "nowhere"}, "nowhere"},
+           {{"compare", "--resume", "a", "--out", "b"}, "--resume"},
            {{"compare", "--corpus", folder / "missing.txt"}, "missing.txt"},
            {{"compare", "--corpus", folder / "empty.txt"}, "empty.txt"},
            {{"verify", "--only", "sofmax.naive"}, "did you mean"},

@@ -287,6 +287,24 @@ TEST_CASE("Fields of later versions are let be") {
   CHECK(run->records.size() == 1);
 }
 
+TEST_CASE("A measurement is known by what was measured, not by what came") {
+  Json fast = {{"kind", "speed"}, {"variant", "a"},  {"pass", "forward"},
+               {"q_len", 16},     {"kv_len", 16},    {"median_ns", 5},
+               {"ns", {5, 5}},    {"peak_share", 1}, {"status", "ok"}};
+  Json slow = fast;
+  slow.update({{"median_ns", 7}, {"ns", {7}}, {"status", "skipped"}});
+  slow["reason"] = "too long";
+  CHECK(IdentityOf(fast) == IdentityOf(slow));
+  for (const char* field : {"variant", "pass", "kind", "dtype"}) {
+    Json other = fast;
+    other[field] = "b";
+    CHECK(IdentityOf(other) != IdentityOf(fast));
+  }
+  Json longer = fast;
+  longer["kv_len"] = 17;
+  CHECK(IdentityOf(longer) != IdentityOf(fast));
+}
+
 TEST_CASE("Many malformed lines make few warnings") {
   const Folder folder;
   std::string text = HeaderLine();

@@ -41,10 +41,10 @@ double Optimiser::Step(Parameters& parameters, Exec& exec) {
   norm = std::sqrt(norm);
 
   const OptimiserOptions& o = options_;
-  const auto rate = static_cast<float>(Rate(step_));
+  const auto rate = static_cast<float>(Rate(moments_.step));
   const auto scale = static_cast<float>(std::min(1.0, o.clip / norm));
-  ++step_;
-  const auto n = static_cast<double>(step_);
+  ++moments_.step;
+  const auto n = static_cast<double>(moments_.step);
   const auto unbias1 = static_cast<float>(1 / (1 - std::pow(o.beta1, n)));
   const auto unbias2 = static_cast<float>(1 / (1 - std::pow(o.beta2, n)));
   const auto beta1 = static_cast<float>(o.beta1);
@@ -54,8 +54,8 @@ double Optimiser::Step(Parameters& parameters, Exec& exec) {
     const Tensor& t = tensors[i];
     const float* const g = parameters.gradient(t.at);
     float* const x = parameters.value(t.at);
-    float* const m = first_.data() + t.at;
-    float* const v = second_.data() + t.at;
+    float* const m = moments_.first.data() + t.at;
+    float* const v = moments_.second.data() + t.at;
     const float keep =
         t.rows > 1 ? 1 - rate * static_cast<float>(o.decay) : 1.0f;
     for (int64_t j = 0; j < t.size(); ++j) {

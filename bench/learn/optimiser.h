@@ -3,6 +3,7 @@
 #define SACCADE_BENCH_LEARN_OPTIMISER_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "bench/learn/parameters.h"
@@ -20,12 +21,22 @@ struct OptimiserOptions {
   double clip = 1;     // largest norm of the whole gradient
 };
 
+/// What an optimiser remembers of the steps it took.
+struct Moments {
+  int64_t step = 0;  // steps taken
+  std::vector<float> first, second;
+};
+
 class Optimiser {
  public:
   Optimiser(const Parameters& parameters, const OptimiserOptions& options)
       : options_(options),
-        first_(parameters.count()),
-        second_(parameters.count()) {}
+        moments_{0, std::vector<float>(parameters.count()),
+                 std::vector<float>(parameters.count())} {}
+
+  /// Goes on from another's moments, of as many parameters.
+  Optimiser(Moments moments, const OptimiserOptions& options)
+      : options_(options), moments_(std::move(moments)) {}
 
   /// Takes one step down the gradients; returns their norm before clipping.
   double Step(Parameters& parameters, Exec& exec);
@@ -33,10 +44,11 @@ class Optimiser {
   /// The learning rate of a step, from 0.
   double Rate(int64_t step) const;
 
+  const Moments& moments() const { return moments_; }
+
  private:
   OptimiserOptions options_;
-  int64_t step_ = 0;
-  std::vector<float> first_, second_;  // moments
+  Moments moments_;
 };
 
 }  // namespace saccade::bench

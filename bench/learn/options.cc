@@ -1,38 +1,20 @@
 // Profiles into options: what is checked here need not be checked again.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-#include <initializer_list>
-#include <limits>
-
 #include "bench/extrapolation.h"
+#include "bench/json_keys.h"
 
 namespace saccade::bench {
 namespace {
 
 using nlohmann::json;
 
-Status ReadSpecs(const json& profile, const char* key,
-                 std::vector<std::string>* specs) {
-  if (!profile.contains(key)) return {};
-  const json& list = profile[key];
-  specs->clear();
-  if (list.is_array()) {
-    for (const json& spec : list) {
-      if (spec.is_string()) specs->push_back(spec.get<std::string>());
-    }
-    if (specs->size() == list.size()) return {};
-  }
-  return Invalid(fmt::format("\"{}\" must be a list of spec strings", key));
-}
+constexpr int64_t kMany = int64_t{1} << 30;
+constexpr int64_t kLongest = int64_t{1} << 20;     // tokens of a sequence
+constexpr int64_t kMostTokens = int64_t{1} << 24;  // of a step
 
-Status ReadProbes(const json& profile, std::vector<const Probe*>* probes) {
-  std::vector<std::string> names;
-  if (!profile.contains("probes")) return {};
-  if (!ReadSpecs(profile, "probes", &names).ok()) {
-    return Invalid("\"probes\" must be a list of probes' names");
-  }
+Status ReadProbes(const std::vector<std::string>& names,
+                  std::vector<const Probe*>* probes) {
   Result<std::vector<const Probe*>> found = FindProbes(names);
   if (!found.ok()) {
     return {found.status().code(), "\"probes\": " + found.status().message()};
@@ -41,103 +23,74 @@ Status ReadProbes(const json& profile, std::vector<const Probe*>* probes) {
   return {};
 }
 
-// A setting: its name, where it goes, and the range it must lie in.
-struct Setting {
-  const char* name;
-  int64_t* count;  // or
-  double* number;
-  double low, high;
-};
-
-Status ReadList(const json& settings, const char* key, double high,
-                std::vector<int64_t>* list) {
-  if (!settings.contains(key)) return {};
-  list->clear();
-  const json& items = settings[key];
-  bool ok = items.is_array() && !items.empty();
-  for (size_t i = 0; ok && i < items.size(); ++i) {
-    ok = items[i].is_number_integer() && items[i] >= 1 && items[i] <= high;
-    if (ok) list->push_back(items[i].get<int64_t>());
-  }
-  if (ok) return {};
-  return Invalid(
-      fmt::format("\"learn_settings\": \"{}\" must be a list of whole numbers "
-                  "from 1 to {}",
-                  key, high));
+Status ReadSettings(const json& settings, LearnOptions* o) {
+  Keys keys(settings, "\"learn_settings\"");
+  keys.OnlyKnown({"width", "layers", "heads", "train_len", "steps",
+                  "tokens_per_step", "rate", "test_bytes", "targets",
+                  "multiples", "seeds", "probe_max_len", "probe_effort",
+                  "probe_tokens_per_step", "probe_sequences",
+                  "checkpoint_seconds"});
+  keys.Count("width", &o->width, 8, 4096);
+  keys.Count("layers", &o->layers, 1, 64);
+  keys.Count("heads", &o->heads, 1, 256);
+  keys.Count("train_len", &o->train_len, 4, kLongest);
+  keys.Count("steps", &o->steps, 1, kMany);
+  keys.Count("tokens_per_step", &o->tokens_per_step, 4, kMostTokens);
+  keys.Number("rate", &o->rate, 0, 1);
+  keys.Count("test_bytes", &o->test_bytes, 1, kMany);
+  keys.Count("targets", &o->targets, 1, kLongest);
+  keys.Counts("multiples", &o->multiples, 1, 1024);
+  keys.Count("probe_max_len", &o->probe_max_len, 1, kLongest);
+  keys.Number("probe_effort", &o->probe_effort, 1e-3, 1e3);
+  keys.Count("probe_tokens_per_step", &o->probe_tokens_per_step, 1,
+             kMostTokens);
+  keys.Count("probe_sequences", &o->probe_sequences, 1, kLongest);
+  keys.Number("checkpoint_seconds", &o->checkpoint_seconds, 0, 36000);
+  std::vector<int64_t> seeds(o->seeds.begin(), o->seeds.end());
+  keys.Counts("seeds", &seeds, 0, kMany);
+  o->seeds.assign(seeds.begin(), seeds.end());
+  return keys.status();
 }
 
-Status ReadSettings(const json& settings, LearnOptions* o) {
-  if (!settings.is_object()) {
-    return Invalid("\"learn_settings\" must be an object");
-  }
-  constexpr double kMany = 1 << 30;
-  const Setting known[] = {
-      {"width", &o->width, nullptr, 8, 4096},
-      {"layers", &o->layers, nullptr, 1, 64},
-      {"heads", &o->heads, nullptr, 1, 256},
-      {"train_len", &o->train_len, nullptr, 4, 1 << 20},
-      {"steps", &o->steps, nullptr, 1, kMany},
-      {"tokens_per_step", &o->tokens_per_step, nullptr, 4, 1 << 24},
-      {"rate", nullptr, &o->rate, 0, 1},
-      {"test_bytes", &o->test_bytes, nullptr, 1, kMany},
-      {"targets", &o->targets, nullptr, 1, 1 << 20},
-      {"probe_max_len", &o->probe_max_len, nullptr, 1, 1 << 20},
-      {"probe_effort", nullptr, &o->probe_effort, 1e-3, 1e3},
-      {"probe_tokens_per_step", &o->probe_tokens_per_step, nullptr, 1, 1 << 24},
-      {"probe_sequences", &o->probe_sequences, nullptr, 1, 1 << 20},
-  };
-  for (const auto& [key, value] : settings.items()) {
-    if (key == "multiples" || key == "seeds") continue;
-    const auto* setting =
-        std::find_if(std::begin(known), std::end(known),
-                     [&key](const Setting& s) { return key == s.name; });
-    if (setting == std::end(known)) {
-      return Invalid(fmt::format("\"learn_settings\" has no \"{}\"", key));
-    }
-    const bool whole = setting->count != nullptr;
-    if (!(whole ? value.is_number_integer() : value.is_number()) ||
-        value < setting->low || value > setting->high) {
-      return Invalid(fmt::format(
-          "\"learn_settings\": \"{}\" must be a {}number from {} to {}", key,
-          whole ? "whole " : "", setting->low, setting->high));
-    }
-    if (whole) {
-      *setting->count = value.get<int64_t>();
-    } else {
-      *setting->number = value.get<double>();
-    }
-  }
-  if (Status s = ReadList(settings, "multiples", 1024, &o->multiples); !s.ok())
-    return s;
-  std::vector<int64_t> seeds(o->seeds.begin(), o->seeds.end());
-  if (Status s = ReadList(settings, "seeds", kMany, &seeds); !s.ok()) return s;
-  o->seeds.assign(seeds.begin(), seeds.end());
-  return {};
+Status ReadDrop(const json& rule, size_t number, LearnOptions* o) {
+  Keys keys(rule, fmt::format("\"drop\", item {}", number));
+  keys.OnlyKnown({"task", "variants", "seed"});
+  DropRule r;
+  keys.Text("task", &r.task);
+  keys.Text("variants", &r.variants);
+  int64_t seed = -1;
+  keys.Count("seed", &seed, 0, kMany);
+  if (seed >= 0) r.seed = static_cast<uint64_t>(seed);
+  o->drops.push_back(std::move(r));
+  return keys.status();
 }
 
 Status ReadClaims(const json& claims, LearnOptions* o) {
-  if (!claims.is_object()) return Invalid("\"claims\" must be an object");
-  for (const auto& [role, specs] : claims.items()) {
-    if (Status s = ReadSpecs(claims, role.c_str(), &o->roles[role]); !s.ok())
-      return s;
-  }
-  return {};
+  Keys keys(claims, "\"claims\"");
+  for (const auto& [role, specs] : claims.items())
+    keys.Texts(role.c_str(), &o->roles[role]);
+  return keys.status();
 }
 
 }  // namespace
 
 Result<LearnOptions> LearnOptionsFrom(const json& profile) {
-  if (!profile.is_object()) return Invalid("a profile must be an object");
   LearnOptions o;
-  Status status = ReadSpecs(profile, "learn", &o.specs);
-  if (status.ok()) status = ReadSpecs(profile, "probe", &o.probe_specs);
-  if (status.ok()) status = ReadProbes(profile, &o.probes);
-  if (status.ok() && profile.contains("learn_settings")) {
-    status = ReadSettings(profile["learn_settings"], &o);
-  }
-  if (status.ok() && profile.contains("claims")) {
-    status = ReadClaims(profile["claims"], &o);
-  }
+  Keys top(profile, "the profile");
+  top.Texts("learn", &o.specs);
+  top.Texts("probe", &o.probe_specs);
+  std::vector<std::string> names;
+  for (const Probe* probe : o.probes) names.emplace_back(probe->name);
+  top.Texts("probes", &names);
+  const json& drops = top.Array("drop");
+  const json& settings = top.Object("learn_settings");
+  const json& claims = top.Object("claims");
+  Status status = top.status();
+  if (status.ok()) status = ReadProbes(names, &o.probes);
+  if (status.ok()) status = ReadSettings(settings, &o);
+  for (size_t i = 0; i < drops.size() && status.ok(); ++i)
+    status = ReadDrop(drops[i], i + 1, &o);
+  if (status.ok()) status = ReadClaims(claims, &o);
   if (!status.ok()) return status;
   return o;
 }

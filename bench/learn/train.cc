@@ -2,18 +2,49 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
 
+#include "bench/learn/checkpoint.h"
 #include "bench/learn/pass.h"
 #include "bench/learn/random.h"
 
 namespace saccade::bench {
 
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A state that training can begin with: the checkpoint's or a fresh one. A
+// file that is no good costs time and nothing else.
+TrainState Beginning(Model& model, const Checkpoints& checkpoints) {
+  Parameters& parameters = model.parameters();
+  if (!checkpoints.path.empty()) {
+    Result<TrainState> kept =
+        ReadCheckpoint(checkpoints.path, checkpoints.owner, parameters.count());
+    if (kept.ok()) {
+      std::copy(kept->values.begin(), kept->values.end(), parameters.value(0));
+      return std::move(*kept);
+    }
+  }
+  TrainState fresh;
+  fresh.moments.first.resize(parameters.count());
+  fresh.moments.second.resize(parameters.count());
+  return fresh;
+}
+
+}  // namespace
+
 Result<TrainResult> Train(Model& model, const TrainOptions& options,
                           const Batches& batches, Exec& exec,
-                          const std::function<bool(int64_t step)>& tick) {
+                          const std::function<bool(int64_t step)>& tick,
+                          const Checkpoints& checkpoints) {
   UseOneBlasThread();
   Result<std::unique_ptr<Pass>> made = Pass::Make(
       model, {.batch = options.batch, .len = options.len, .train = true}, exec);
@@ -21,29 +52,44 @@ Result<TrainResult> Train(Model& model, const TrainOptions& options,
   Pass& pass = **made;
   const int64_t n = options.batch * options.len;
   std::vector<int32_t> tokens(n), targets(n);
-  Optimiser optimiser(model.parameters(), options.optimiser);
-  TrainResult result;
-  const auto start = std::chrono::steady_clock::now();
-  for (int64_t step = 0; step < options.optimiser.steps; ++step) {
+  Parameters& parameters = model.parameters();
+  TrainState begun = Beginning(model, checkpoints);
+  Optimiser optimiser(std::move(begun.moments), options.optimiser);
+  TrainResult result{.loss = std::move(begun.loss)};
+  const auto start = Clock::now();
+  const auto save = [&]() -> Status {
+    if (checkpoints.path.empty()) return {};
+    const float* const values = parameters.value(0);
+    return WriteCheckpoint(checkpoints.path, checkpoints.owner,
+                           {.loss = result.loss,
+                            .seconds = begun.seconds + Since(start),
+                            .values = {values, values + parameters.count()},
+                            .moments = optimiser.moments()});
+  };
+  auto saved = start;
+  const int64_t steps = options.optimiser.steps;
+  for (auto step = std::ssize(result.loss); step < steps; ++step) {
     batches(step, tokens, targets);
     Status status = pass.Forward(model, tokens, targets);
     if (status.ok()) status = pass.Backward(model);
     if (!status.ok()) return status;
     result.loss.push_back(pass.mean_loss());
-    const double norm = optimiser.Step(model.parameters(), exec);
+    const double norm = optimiser.Step(parameters, exec);
     if (!std::isfinite(result.loss.back()) || !std::isfinite(norm)) {
       return Invalid(fmt::format("training diverged at step {}", step));
     }
-    if (tick && !tick(step)) {
-      result.stopped = true;
-      break;
+    result.stopped = tick && !tick(step);
+    if (result.stopped || step + 1 == steps ||
+        Since(saved) >= checkpoints.seconds) {
+      if (status = save(); !status.ok()) return IoError(status.message());
+      saved = Clock::now();
     }
+    if (result.stopped) break;
   }
-  const std::chrono::duration<double> time =
-      std::chrono::steady_clock::now() - start;
-  result.seconds = time.count();
+  result.seconds = begun.seconds + Since(start);
   result.gflops = model.FlopsPerToken(options.len) * static_cast<double>(n) *
-                  static_cast<double>(result.loss.size()) / time.count() * 1e-9;
+                  static_cast<double>(result.loss.size()) / result.seconds *
+                  1e-9;
   return result;
 }
 

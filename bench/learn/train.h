@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,17 +28,28 @@ struct TrainOptions {
 
 struct TrainResult {
   std::vector<double> loss;  // of each step, nats a scored token
-  double seconds = 0;
-  double gflops = 0;  // by Model::FlopsPerToken
+  double seconds = 0;        // all told, before a checkpoint too
+  double gflops = 0;         // by Model::FlopsPerToken
   bool stopped = false;
 };
 
-/// Trains from the model's present parameters. `tick` (may be empty) is called
-/// after each step with its number and returns false to stop. Errors: as
-/// Pass::Make; kInvalid when the loss is no longer finite.
+/// Where a training keeps its state, and how often.
+struct Checkpoints {
+  std::string path;     // empty: nowhere
+  std::string owner;    // see checkpoint.h
+  double seconds = 15;  // from one to the next
+};
+
+/// Trains from the model's present parameters, or from the checkpoint if there
+/// is a good one of the same owner: the result is the same to the bit. `tick`
+/// (may be empty) is called after each step with its number and returns false
+/// to stop. A checkpoint is also written when it stops and at the end. Errors:
+/// as Pass::Make; kInvalid when the loss is no longer finite; kIo when a
+/// checkpoint cannot be written.
 Result<TrainResult> Train(Model& model, const TrainOptions& options,
                           const Batches& batches, Exec& exec,
-                          const std::function<bool(int64_t step)>& tick);
+                          const std::function<bool(int64_t step)>& tick,
+                          const Checkpoints& checkpoints = {});
 
 /// Sequences of `len` bytes from random places of `text`, behind a BOS token:
 /// the order depends on the seed and the step alone. `text` must outlive it and

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 #include <vector>
 
 namespace saccade::record {
@@ -133,6 +134,9 @@ constexpr Field kFields[] = {
     {"started", kText, "UTC, ISO 8601"},
     {"corpus", kText, "The text learned from, in a few words"},
     {"note", kText, "Shown on the first page"},
+    {"build", kText, "Digest of the program's file; a resumed run's is equal"},
+    {"options", kText,
+     "Digest of the settings and the text; a resumed run's is equal"},
 };
 
 // Shape fields, in every kind that times or weighs one cell.
@@ -145,7 +149,7 @@ constexpr Kind kKinds[] = {
     {"run", "The header: first line of the file, once",
      "schema cpu threads compiler commit command started", "",
      "machine cores memory_bytes caches system targets target flags libraries "
-     "version profile corpus note"},
+     "version profile corpus note build options"},
     {"variant", "A variant that this run compares, before its measurements",
      "variant", "title family order", "source baseline traits kappa"},
     {"noise", "Something that disturbs timing: load, steal time, a debug build",
@@ -325,6 +329,21 @@ const Kind* FindKind(std::string_view name) {
       std::find_if(std::begin(kKinds), std::end(kKinds),
                    [&](const Kind& kind) { return kind.name == name; });
   return it == std::end(kKinds) ? nullptr : it;
+}
+
+std::string IdentityOf(const Json& record) {
+  // What came of a measurement, and how to have it again.
+  constexpr std::string_view kOutcome =
+      "status reason repeat ns median_ns low_ns high_ns flops bytes peak_share "
+      "bandwidth_share gflops gbps version kappa worst cases failures "
+      "scratch_bytes saved_bytes state_bytes io_bytes rss_growth_bytes seconds";
+  static const std::set<std::string_view> outcome = [] {
+    const auto names = Split(kOutcome, ' ');
+    return std::set<std::string_view>(names.begin(), names.end());
+  }();
+  Json named = InTableOrder(record);
+  for (const std::string_view name : outcome) named.erase(std::string(name));
+  return named.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Status Validate(const Json& record, Strictness strictness) {

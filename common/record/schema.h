@@ -72,6 +72,11 @@ Status Validate(const Json& record, Strictness strictness);
 /// begins with what it is.
 Json InTableOrder(const Json& record);
 
+/// Equal for two records of the same measurement, whatever came of it: all
+/// fields but times, sizes, rates, verdicts and how to repeat it. What follows
+/// from a trained model's bits counts as part of the name: it repeats itself.
+std::string IdentityOf(const Json& record);
+
 /// The tables of reports/SCHEMA.md.
 std::string SchemaMarkdown();
 

@@ -29,7 +29,11 @@
   }
   const FORMATS = {
     length: (n) =>
-      n >= 1024 && n % 1024 === 0 ? n / 1024 + "k" : String(n),
+      n >= 1048576 && n % 1048576 === 0
+        ? n / 1048576 + "M"
+        : n >= 1024 && n % 1024 === 0
+          ? n / 1024 + "k"
+          : String(n),
     multiple: (n) => +n.toFixed(2) + "×",
     time: (ns) =>
       ns < 999.5

@@ -1,0 +1,150 @@
+// Of a comparison: what it would do, and how long that would take.
+#include <fmt/format.h>
+#include <fmt/ostream.h>
+
+#include <algorithm>
+
+#include "bench/comparison.h"
+#include "simd/target.h"
+
+namespace saccade::bench {
+namespace {
+
+// Long enough to show a variant's pace, short enough for the slowest.
+constexpr int64_t kTrialLength = 1024;
+
+std::string Minutes(double seconds) {
+  return seconds < 90 ? fmt::format("{:.0f} s", seconds)
+                      : fmt::format("{:.0f} min", seconds / 60);
+}
+
+}  // namespace
+
+// Runs each variant's passes once at a length that is soon over.
+void Comparison::Calibrate() {
+  std::set<std::string> seen;
+  for (const Part& part : o_.speed) {
+    SpeedBench bench(part.timing, nullptr, host_.stop, &*model_);
+    for (const auto& group : part.Groups())
+      for (CellSpec cell : group) {
+        cell.length = std::min(cell.length, kTrialLength);
+        const std::string key =
+            fmt::format("{} {} {} {}", cell.spec, NameOf(cell.pass),
+                        NameOf(cell.dtype), cell.threads);
+        if (stopped() || !seen.insert(key).second) continue;
+        const Result<PlannedCell> planned = PlanCell(cell);
+        if (planned.ok()) bench.Try(*planned, ExecOf(cell.threads));
+      }
+  }
+}
+
+void Comparison::Foretell(std::string_view measure, int count, double seconds,
+                          double most) {
+  foretold_ +=
+      fmt::format("{:<9} {:4} to make, about {} (at most {})\n", measure, count,
+                  Minutes(std::min(seconds, most)), Minutes(most));
+}
+
+void Comparison::ForetellSpeed() {
+  double seconds = 0;
+  int count = 0;
+  for (const Part& part : o_.speed) {
+    const SpeedBench bench(part.timing, nullptr, host_.stop, &*model_);
+    for (const auto& group : part.Groups())
+      for (const CellSpec& cell : group) {
+        const Result<PlannedCell> planned = PlanCell(cell);
+        if (recorded_.Find(
+                CellRecord("speed", cell, planned.ok() ? &*planned : nullptr)))
+          continue;
+        ++count;
+        fmt::print(host_.out, "speed {} {} {} -t {} {}: ", NameOf(cell.pass),
+                   cell.length, NameOf(cell.dtype), cell.threads, cell.spec);
+        if (!planned.ok()) {
+          fmt::print(host_.out, "unsupported, {}\n",
+                     planned.status().message());
+          continue;
+        }
+        const std::string why = bench.WhySkip(*planned, 1e9);
+        const double takes = why.empty() ? bench.Estimate(*planned) : 0;
+        seconds += takes;
+        fmt::print(
+            host_.out, "{:.3g} GFLOP, {:.3g} MiB, {}\n",
+            planned->flops() * 1e-9,
+            static_cast<double>(planned->TotalBytes()) * 0x1p-20,
+            why.empty() ? fmt::format("{:.2g} s", takes) : "skipped: " + why);
+      }
+  }
+  for (const std::string& peer : o_.peers)
+    fmt::print(host_.out, "speed of peer {}, the same cells\n", peer);
+  Foretell("speed", count, seconds, o_.seconds.find("speed")->second);
+}
+
+void Comparison::ForetellMemory() {
+  double seconds = 0;
+  int count = 0;
+  for (const Part& part : o_.memory)
+    for (const auto& group : part.Groups())
+      for (const CellSpec& cell : group) {
+        const Result<PlannedCell> planned = PlanCell(cell);
+        if (recorded_.Find(
+                CellRecord("memory", cell, planned.ok() ? &*planned : nullptr)))
+          continue;
+        ++count;
+        const double takes =
+            planned.ok() ? kChildStart + model_->Whole(*planned) : 0;
+        if (takes <= part.longest_child) seconds += takes;
+        fmt::print(host_.out, "memory {} {} {} {}: {:.2g} s\n",
+                   NameOf(cell.pass), cell.length, NameOf(cell.dtype),
+                   cell.spec, takes);
+      }
+  Foretell("memory", count, seconds, o_.seconds.find("memory")->second);
+}
+
+Status Comparison::ForetellTrainings() {
+  const Result<std::vector<PlannedTraining>> planned =
+      PlanTrainings(o_.learn, ExecOf(MostThreads()));
+  if (!planned.ok()) return planned.status();
+  double seconds = 0;
+  int count = 0;
+  for (const PlannedTraining& t : *planned) {
+    const bool known = std::any_of(
+        recorded_.run().records.begin(), recorded_.run().records.end(),
+        [&t](const record::Record& r) {
+          return r.kind() == "train" && r.Text("variant") == t.spec &&
+                 r.Text("task") == t.task &&
+                 r.Count("seed") == static_cast<int64_t>(t.seed);
+        });
+    if (known) continue;
+    fmt::print(host_.out, "training {} {} seed {}: ", t.task, t.spec, t.seed);
+    if (!t.status.ok()) {
+      fmt::print(host_.out, "{}\n", t.status.message());
+      continue;
+    }
+    ++count;
+    seconds += t.seconds;
+    fmt::print(host_.out, "{:.3g} TFLOP at {:.0f} GFLOP/s, {:.0f} s in all\n",
+               t.flops * 1e-12, t.gflops, t.seconds);
+  }
+  Foretell("training", count, seconds, TrainingSeconds());
+  return {};
+}
+
+int Comparison::DryRun() {
+  ChooseTarget();
+  model_.emplace(SampleFmaPeak(1));
+  if (Wants("speed") || Wants("memory")) Calibrate();
+  fmt::print(host_.out, "profile {}, into {}\n\n", o_.profile, o_.out);
+  Status status;
+  if (Wants("verify"))
+    foretold_ += fmt::format("verify    at most {}\n",
+                             Minutes(o_.seconds.find("verify")->second));
+  if (Wants("speed")) ForetellSpeed();
+  if (Wants("memory")) ForetellMemory();
+  if (TrainingSeconds() > 0) status = ForetellTrainings();
+  fmt::print(host_.out, "\n{}", foretold_);
+  if (status.ok()) return kExitOk;
+  fmt::print(host_.err, "saccade: {}\n", status.message());
+  return kExitUsage;
+}
+
+}  // namespace saccade::bench

@@ -1,0 +1,230 @@
+#include "bench/learn/jobs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "bench/cli_parse.h"
+
+namespace saccade::bench {
+namespace {
+
+constexpr int64_t kBytes = 257;  // symbols of text: bytes and BOS
+
+int64_t Longest(const LearnOptions& o) {
+  return *std::max_element(o.multiples.begin(), o.multiples.end());
+}
+
+TrainOptions TrainingOf(int64_t tokens_per_step, int64_t len, double rate,
+                        int64_t steps) {
+  return {.batch = std::max<int64_t>(tokens_per_step / len, 1),
+          .len = len,
+          .optimiser = {.rate = rate, .steps = steps}};
+}
+
+Job TextJob(const LearnOptions& o, const std::string& spec, uint64_t seed) {
+  return {
+      .task = kText,
+      .spec = spec,
+      .seed = seed,
+      .model = {.spec = spec,
+                .width = o.width,
+                .layers = o.layers,
+                .heads = o.heads,
+                .symbols = kBytes,
+                .train_len = o.train_len},
+      .training = TrainingOf(o.tokens_per_step, o.train_len, o.rate, o.steps),
+      .longest = Longest(o) * o.train_len,
+      .speed = {}};
+}
+
+Job ProbeJob(const LearnOptions& o, const Probe& probe, const std::string& spec,
+             uint64_t seed) {
+  const auto steps =
+      std::llround(o.probe_effort * static_cast<double>(probe.steps));
+  return {.task = std::string(probe.name),
+          .probe = &probe,
+          .spec = spec,
+          .seed = seed,
+          .model = ProbeModel(probe, spec),
+          .training = TrainingOf(o.probe_tokens_per_step, probe.train_len(),
+                                 probe.rate, std::max<int64_t>(steps, 1)),
+          .longest = LengthsOf(o, probe).back(),
+          .speed = {}};
+}
+
+bool Windowed(const std::string& spec) {
+  const Result<Spec> parsed = ParseSpec(spec);
+  return parsed.ok() && parsed->variant->traits.window;
+}
+
+double ReadingSeconds(const LearnOptions& o, const Job& job,
+                      int64_t text_bytes) {
+  double seconds = 0;
+  if (job.probe) {
+    for (const int64_t len : LengthsOf(o, *job.probe)) {
+      const int64_t tokens = ProbingAt(o, *job.probe, len).sequences * len;
+      seconds += static_cast<double>(tokens) * job.speed.Token(len);
+    }
+    return seconds;
+  }
+  const double passes = Windowed(job.spec) ? 2 : 1;
+  for (const int64_t r : o.multiples) {
+    seconds += passes *
+               static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
+               job.speed.Token(r * o.train_len);
+  }
+  return seconds;
+}
+
+}  // namespace
+
+std::vector<Job> JobsOf(const LearnOptions& o) {
+  std::vector<Job> jobs;
+  const size_t turns = std::max(o.specs.size(), o.probe_specs.size());
+  for (const uint64_t seed : o.seeds) {
+    for (size_t i = 0; i < turns; ++i) {
+      if (i < o.specs.size()) jobs.push_back(TextJob(o, o.specs[i], seed));
+      if (i >= o.probe_specs.size()) continue;
+      for (const Probe* probe : o.probes) {
+        jobs.push_back(ProbeJob(o, *probe, o.probe_specs[i], seed));
+      }
+    }
+  }
+  return jobs;
+}
+
+ReadOptions ReadingAt(const LearnOptions& o, int64_t multiple) {
+  int64_t before = 0;
+  for (const int64_t r : o.multiples) {
+    if (r < multiple) before = std::max(before, r);
+  }
+  return {.train_len = o.train_len,
+          .multiple = multiple,
+          .longest = Longest(o),
+          .before = before,
+          .test_bytes = o.test_bytes,
+          .targets = o.targets};
+}
+
+ProbeOptions ProbingAt(const LearnOptions& o, const Probe& probe, int64_t len) {
+  return {.len = len,
+          .sequences = SequencesAt(len, probe.train_len(), o.probe_sequences)};
+}
+
+std::vector<int64_t> LengthsOf(const LearnOptions& o, const Probe& probe) {
+  std::vector<int64_t> lengths = probe.lengths;
+  std::erase_if(lengths, [&](int64_t len) {
+    return len > std::max(o.probe_max_len, probe.train_len());
+  });
+  return lengths;
+}
+
+double Job::Rate() const {
+  const double seconds =
+      static_cast<double>(training.optimiser.steps) * speed.step;
+  return seconds > 0 ? flops / seconds * 1e-9 : 0;
+}
+
+void EstimateJobs(const LearnOptions& o, int64_t text_bytes, Exec& exec,
+                  std::vector<Job>& jobs) {
+  for (Job& job : jobs) {
+    // Other seeds are as fast as the first.
+    const auto first =
+        std::find_if(jobs.begin(), jobs.end(),
+                     [&](const Job& j) { return j.SameWork(job); });
+    if (&*first != &job) {
+      job.flops = first->flops;
+      job.speed = first->speed;
+      job.seconds = first->seconds;
+      job.status = first->status;
+      continue;
+    }
+    const Result<Model> model = Model::Make(job.model);
+    const Result<Speed> speed = Calibrate(job.model, job.training.batch,
+                                          job.training.len, job.longest, exec);
+    if (!speed.ok()) {
+      job.status = speed.status();
+      continue;
+    }
+    const auto steps = static_cast<double>(job.training.optimiser.steps);
+    job.flops = model->FlopsPerToken(job.training.len) * steps *
+                static_cast<double>(job.StepTokens());
+    job.speed = *speed;
+    job.seconds = steps * job.speed.step + ReadingSeconds(o, job, text_bytes);
+  }
+}
+
+double SecondsOf(const std::vector<Job>& jobs) {
+  double seconds = 0;
+  for (const Job& job : jobs) seconds += job.status.ok() ? job.seconds : 0;
+  return seconds;
+}
+
+namespace {
+
+bool Matches(const DropRule& rule, const Job& job) {
+  return (rule.task.empty() || rule.task == job.task) &&
+         (rule.variants.empty() || GlobMatches(rule.variants, job.spec)) &&
+         (!rule.seed || *rule.seed == job.seed);
+}
+
+std::string Words(const DropRule& rule) {
+  std::string words = rule.variants.empty() ? "all variants" : rule.variants;
+  if (!rule.task.empty()) words += " on " + rule.task;
+  if (rule.seed) words += fmt::format(", seed {}", *rule.seed);
+  return words;
+}
+
+}  // namespace
+
+std::vector<std::string> DropToFit(const LearnOptions& o, double seconds,
+                                   std::vector<Job>& jobs) {
+  std::vector<std::string> sentences;
+  const double all = SecondsOf(jobs);
+  const std::string why = fmt::format(
+      "dropped, for the whole would take about {:.0f} s of the "
+      "{:.0f} s there are",
+      all, seconds);
+  double left = all;
+  const auto drop = [&](Job& job) {
+    left -= job.seconds;
+    job.status = Exhausted(why);
+  };
+  for (const DropRule& rule : o.drops) {
+    if (left <= seconds) break;
+    int dropped = 0;
+    for (Job& job : jobs) {
+      if (!job.status.ok() || !Matches(rule, job)) continue;
+      drop(job);
+      ++dropped;
+    }
+    if (dropped > 0)
+      sentences.push_back(
+          fmt::format("{}: {} trainings", Words(rule), dropped));
+  }
+  int last = 0;
+  for (auto job = jobs.rbegin(); job != jobs.rend() && left > seconds; ++job) {
+    if (!job->status.ok()) continue;
+    drop(*job);
+    ++last;
+  }
+  if (last > 0)
+    sentences.push_back(
+        fmt::format("the last of the list: {} trainings", last));
+  return sentences;
+}
+
+std::string OwnerOf(const Job& job, uint64_t data) {
+  const ModelOptions& m = job.model;
+  const TrainOptions& t = job.training;
+  const OptimiserOptions& o = t.optimiser;
+  return fmt::format(
+      "{} {} seed {}: d{} N{} h{} V{} L{}, {} steps of {} x {} at {}, data "
+      "{:016x}",
+      job.task, job.spec, job.seed, m.width, m.layers, m.heads, m.symbols,
+      m.train_len, o.steps, t.batch, t.len, o.rate, data);
+}
+
+}  // namespace saccade::bench
