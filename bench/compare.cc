@@ -57,6 +57,7 @@ class Comparison {
   Status Speed();
   Status Memory();
   Status MemoryCell(const CellSpec& cell, double seconds_left);
+  Status Lenses();
   Status Learn();
   Status WritePeaks(int threads);
   Status LastPeaks();
@@ -202,6 +203,7 @@ Status Comparison::MeasureAll() {
   if (Wants("verify")) steps.push_back(&Comparison::Gate);
   if (Wants("speed")) steps.push_back(&Comparison::Speed);
   if (Wants("memory")) steps.push_back(&Comparison::Memory);
+  if (Wants("lenses")) steps.push_back(&Comparison::Lenses);
   if (Wants("extrapolation") || Wants("probes"))
     steps.push_back(&Comparison::Learn);
   steps.push_back(&Comparison::LastPeaks);
@@ -215,7 +217,8 @@ Status Comparison::MeasureAll() {
 
 Status Comparison::Describe() {
   std::vector<std::string> specs = o_.specs;
-  for (const auto* more : {&o_.learn.specs, &o_.learn.probe_specs})
+  for (const auto* more :
+       {&o_.lenses.specs, &o_.learn.specs, &o_.learn.probe_specs})
     for (const std::string& spec : *more)
       if (std::find(specs.begin(), specs.end(), spec) == specs.end())
         specs.push_back(spec);
@@ -467,6 +470,17 @@ Status Comparison::MemoryCell(const CellSpec& cell, double seconds_left) {
   return sink_->Write(r);
 }
 
+Status Comparison::Lenses() {
+  progress_.Begin("lenses");
+  return RunLenses(
+      o_.lenses, ExecOf(MostThreads()),
+      [this](const nlohmann::json& r) { return sink_->Write(Json(r)); },
+      [this](double fraction, std::string_view what) {
+        progress_.Update(fraction, what);
+        return !stopped();
+      });
+}
+
 Status Comparison::Learn() {
   const bool text = Wants("extrapolation");
   progress_.Begin(text ? "extrapolation" : "probes");
@@ -531,6 +545,8 @@ int Comparison::DryRun() {
       for (const CellSpec& cell : group)
         fmt::print(host_.out, "memory {} {} {} {}\n", NameOf(cell.pass),
                    cell.length, NameOf(cell.dtype), cell.spec);
+  for (const std::string& spec : o_.lenses.specs)
+    fmt::print(host_.out, "lenses {}\n", spec);
   for (const std::string& spec : o_.learn.specs)
     fmt::print(host_.out, "extrapolation {}\n", spec);
   for (const std::string& spec : o_.learn.probe_specs)

@@ -126,8 +126,9 @@ Page MakePage(const Model& model) {
   for (Section section :
        {TimeSection(model), DecodeSection(model), PeakSection(model),
         PeerSection(model), MemorySection(model), TextSection(model, verdict),
-        ProbeSection(model), ClaimSection(model), CheckSection(model),
-        TrainingSection(model), GapSection(model), MachineSection(model)}) {
+        ProbeSection(model), LensSection(model), ClaimSection(model),
+        CheckSection(model), TrainingSection(model), GapSection(model),
+        MachineSection(model)}) {
     if (section.figures.empty() && section.tables.empty()) continue;
     page.sections.push_back(std::move(section));
   }

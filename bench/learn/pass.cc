@@ -137,6 +137,11 @@ Inputs Pass::AttentionInputs(const Unit& unit, const Rows& mid) const {
   return inputs;
 }
 
+Inputs Pass::AttentionRead(const Model& model, size_t unit) const {
+  const Unit& u = model.units()[unit];
+  return AttentionInputs(u, PlainPieces(u) ? kept_[unit].in : kept_[unit].mid);
+}
+
 Status Pass::UnitForward(const Model& model, size_t index) {
   const Unit& unit = model.units()[index];
   const Parameters& p = model.parameters();
