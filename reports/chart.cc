@@ -21,8 +21,6 @@ const char* NameOf(Scale scale) {
       return "bits";
     case Scale::kNats:
       return "nats";
-    case Scale::kDistance:
-      return "distance";
     case Scale::kSize:
       return "size";
   }

@@ -19,7 +19,6 @@ enum class Scale : uint8_t {
   kShare,     // 0 .. 1
   kBits,      // bits a byte
   kNats,      // nats a token
-  kDistance,  // tokens, from 0
   kSize,      // of no unit, logarithmic
 };
 

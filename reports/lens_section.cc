@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <set>
 
 #include "reports/chart.h"
 #include "reports/sections.h"
@@ -48,7 +50,9 @@ std::string Show(double value) {
   return FormatFixed(value, size < 10 ? 3 : 1);
 }
 
-Table ReadingTable(const Model& model, const Subject& subject) {
+// Readings by variant and lens; `told` are the lenses that were explained.
+Table ReadingTable(const Model& model, const Subject& subject,
+                   std::set<std::string>* told) {
   Table table;
   table.caption = subject.title;
   table.note = subject.note;
@@ -68,6 +72,7 @@ Table ReadingTable(const Model& model, const Subject& subject) {
   for (const Look* head : heads) {
     std::string how = head->how;
     if (!head->expected.empty()) how += ". Expected: " + head->expected;
+    if (!told->insert(head->lens).second) how.clear();
     table.columns.push_back({head->lens, true, how});
   }
   for (const int entry : entries) {
@@ -113,14 +118,30 @@ Figure MapFigure(const Model& model, const Subject& subject,
   return figure;
 }
 
+// Distances whose gradients are averaged, half octaves: [begin, next begin).
+constexpr size_t kSteps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128};
+
+// Root mean squares of a curve from one step to the next; NaN past its end.
+std::vector<double> BySteps(const std::vector<double>& curve) {
+  std::vector<double> means;
+  for (size_t s = 0; s + 1 < std::size(kSteps); ++s) {
+    double squares = 0, count = 0;
+    for (size_t k = kSteps[s]; k < std::min(kSteps[s + 1], curve.size()); ++k) {
+      squares += curve[k] * curve[k];
+      ++count;
+    }
+    means.push_back(count > 0 ? std::sqrt(squares / count) : kNaN);
+  }
+  return means;
+}
+
 Figure ReachFigure(const Model& model) {
-  Chart chart = {{"tokens back", Scale::kDistance},
+  Chart chart = {{"tokens back", Scale::kLength},
                  {"|| d loss / d embedding ||", Scale::kSize}};
   Figure figure;
   figure.table.columns = {{"variant", false}, {"model", false}};
-  constexpr size_t kShown[] = {1, 2, 4, 8, 16, 32, 64, 127};
-  for (const size_t k : kShown) {
-    figure.table.columns.push_back({fmt::format("{}", k)});
+  for (size_t s = 0; s + 1 < std::size(kSteps); ++s) {
+    figure.table.columns.push_back({fmt::format("{}", kSteps[s])});
   }
   for (const Look& look : model.looks) {
     if (look.curve.empty()) continue;
@@ -128,24 +149,24 @@ Figure ReachFigure(const Model& model) {
     Series series = SeriesOf(entry);
     series.layer = look.subject;
     series.style = look.subject == "trained" ? 0 : 1;
-    for (size_t k = 0; k < look.curve.size(); ++k) {
-      series.points.push_back({static_cast<double>(k), look.curve[k]});
+    std::vector<Cell> row = {EntryCell(entry), {look.subject}};
+    const std::vector<double> means = BySteps(look.curve);
+    for (size_t s = 0; s < means.size(); ++s) {
+      series.points.push_back({static_cast<double>(kSteps[s]), means[s]});
+      row.push_back(
+          {std::isnan(means[s]) ? "–" : fmt::format("{:.2g}", means[s])});
     }
     chart.series.push_back(std::move(series));
-    std::vector<Cell> row = {EntryCell(entry), {look.subject}};
-    for (const size_t k : kShown) {
-      row.push_back(
-          {k < look.curve.size() ? fmt::format("{:.2g}", look.curve[k]) : "–"});
-    }
     figure.table.rows.push_back(std::move(row));
   }
   figure.id = "gradient-reach";
   figure.title = "How far back a loss reaches";
   figure.caption =
       "The gradient of the loss at the last token by the embedding k tokens "
-      "before it, root mean square over sequences of random bytes. A "
-      "recurrent net's falls exponentially; a window's ends where all layers' "
-      "windows together end.";
+      "before it: root mean square over 16 sequences of random bytes and over "
+      "k up to the next mark. A recurrent net's falls exponentially; a "
+      "window's is 0, and its line ends, where all layers' windows together "
+      "end.";
   figure.table.caption = figure.title;
   figure.chart = ToJson(chart);
   return figure;
@@ -162,10 +183,11 @@ Section LensSection(const Model& model) {
       "effective weights where the output is linear in the values, and for any "
       "variant at what a change of one byte moves and at how far gradients "
       "reach.";
+  std::set<std::string> told;
   for (const Subject& subject : kSubjects) {
     const auto looks = LooksAt(model, subject.name);
     if (looks.empty()) continue;
-    section.tables.push_back(ReadingTable(model, subject));
+    section.tables.push_back(ReadingTable(model, subject, &told));
     for (const std::string lens : {"weights", "impact"}) {
       Figure figure =
           MapFigure(model, subject, lens, IdOf("lens", section.figures.size()));

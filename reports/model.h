@@ -104,11 +104,11 @@ struct Look {
   std::string lens;
   std::string subject;        // inputs, fresh, trained
   std::string how, expected;  // see record/schema.h: title, expected
-  std::map<int64_t, double> seeds;
-  std::string picture;  // [size, size] characters; of the first seed
+  std::map<int64_t, double> seeds = {};
+  std::string picture = {};  // [size, size] characters; of the first seed
   int64_t size = 0;
-  std::vector<double> curve;  // by distance; of the first seed
-  double value() const;       // mean over seeds
+  std::vector<double> curve = {};  // by distance; of the first seed
+  double value() const;            // mean over seeds
 };
 
 struct Claim {

@@ -121,7 +121,7 @@ Page MakePage(const Model& model) {
   page.banners = Banners(model);
   page.findings = verdict.findings;
   page.verdict = VerdictTableOf(model, verdict);
-  if (verdict.rows.empty()) page.findings = {"Nothing was measured."};
+  if (verdict.rows.empty()) page.findings = {WithoutRows(model)};
   page.pictures = QualityAgainstSpeed(model, verdict);
   for (Section section :
        {TimeSection(model), DecodeSection(model), PeakSection(model),

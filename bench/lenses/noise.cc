@@ -79,7 +79,8 @@ double Bias(const Problem& p, const std::vector<float>& got,
       sum += want[head * rows + i];
     }
   }
-  return change / sum;
+  // Below this it is what float sums round to.
+  return std::abs(change / sum) < 1e-6 ? 0 : change / sum;
 }
 
 Result<std::vector<Reading>> Look(const Subject& s, Exec& exec) {

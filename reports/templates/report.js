@@ -42,7 +42,6 @@
     share: (n) => (100 * n).toFixed(n < 0.0995 ? 1 : 0) + " %",
     bits: (n) => n.toFixed(3),
     nats: (n) => n.toFixed(3),
-    distance: (n) => String(n),
     size: (n) => n.toPrecision(3),
   };
   // Ticks carry fewer digits than values.
@@ -52,7 +51,7 @@
     share: (n) => Math.round(100 * n) + " %",
     bits: (n) => n.toFixed(1),
     nats: (n) => n.toFixed(1),
-    size: (n) => n.toExponential(0),
+    size: (n) => String(+n.toPrecision(2)),
   });
 
   // ---- Axes.
