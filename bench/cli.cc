@@ -44,6 +44,7 @@ Examples:
   saccade compare --only 'softmax.window:size=512,sinks=4' --pass decode
   saccade compare --measure speed --only 'softmax.*' --peers all
   saccade compare --measure probes --probes mqar,induction
+  saccade compare --measure lenses --only 'linear.*,softmax.flash+rope'
   saccade compare --corpus a.txt b.txt --measure extrapolation)";
 
 constexpr char kVerifyExamples[] = R"(
@@ -71,7 +72,7 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
   c->add_option("--only", o->only,
                 "Variants: globs and spec strings, 'softmax.*,linear.elu'");
   c->add_option("--measure", o->measures,
-                "Of verify, speed, memory, extrapolation, probes");
+                "Of verify, speed, memory, lenses, extrapolation, probes");
   c->add_option("--probes", o->probes,
                 "Probes to train and read: names, or all; see list --probes");
   c->add_option("--peers", o->peers,

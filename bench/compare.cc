@@ -173,6 +173,7 @@ Status Comparison::MeasureAll() {
   if (Wants("verify")) steps.push_back(&Comparison::Gate);
   if (Wants("speed")) steps.push_back(&Comparison::Speed);
   if (Wants("memory")) steps.push_back(&Comparison::Memory);
+  if (Wants("lenses")) steps.push_back(&Comparison::Lenses);
   if (Wants("extrapolation") || Wants("probes"))
     steps.push_back(&Comparison::Learn);
   steps.push_back(&Comparison::LastPeaks);
@@ -194,6 +195,7 @@ std::vector<std::string> Comparison::AllSpecs() const {
   };
   for (const auto* parts : {&o_.speed, &o_.memory})
     for (const Part& part : *parts) add(part.specs);
+  add(o_.lenses.specs);
   add(o_.learn.specs);
   add(o_.learn.probe_specs);
   return specs;
@@ -264,6 +266,17 @@ double Comparison::TrainingSeconds() const {
   for (const std::string_view m : kMeasures)
     if (Wants(m) && Trains(m)) seconds += o_.seconds.find(m)->second;
   return seconds;
+}
+
+Status Comparison::Lenses() {
+  progress_.Begin("lenses");
+  return RunLenses(
+      o_.lenses, ExecOf(MostThreads()),
+      [this](const nlohmann::json& r) { return Write(Json(r)); },
+      [this](double fraction, std::string_view what) {
+        progress_.Update(fraction, what);
+        return !stopped();
+      });
 }
 
 Status Comparison::Learn() {

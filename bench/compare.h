@@ -1,4 +1,5 @@
-// The main job: verify, speed, memory, extrapolation and probes of variants,
+// The main job: verify, speed, memory, lenses, extrapolation and probes of
+// variants,
 // recorded as they are measured, and the report made from the records.
 #ifndef SACCADE_BENCH_COMPARE_H_
 #define SACCADE_BENCH_COMPARE_H_
@@ -13,6 +14,7 @@
 
 #include "bench/extrapolation.h"
 #include "bench/interrupt.h"
+#include "bench/lenses/look.h"
 #include "bench/peer.h"
 #include "bench/speed.h"
 #include "bench/workload.h"
@@ -65,8 +67,8 @@ struct Part {
 };
 
 /// The measures, in the order they are made.
-inline constexpr std::string_view kMeasures[] = {"verify", "speed", "memory",
-                                                 "extrapolation", "probes"};
+inline constexpr std::string_view kMeasures[] = {
+    "verify", "speed", "memory", "lenses", "extrapolation", "probes"};
 
 struct CompareOptions {
   std::string profile;
@@ -77,6 +79,7 @@ struct CompareOptions {
   std::vector<Part> speed, memory;  // one after the other; the first is the
                                     // grid of all variants
   LearnOptions learn;
+  LensOptions lenses;
   std::string out;
   bool resume = false;  // goes on with the run in `out`
   std::string command;  // as typed, for the header

@@ -120,6 +120,35 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
   return {};
 }
 
+// Specs of the profile's list, and variants that --only names beside it.
+Status ReadLenses(const json& profile, const CompareOverrides& over,
+                  CompareOptions* options) {
+  if (!options->measures.contains("lenses")) return {};
+  Keys top(profile, over.profile);
+  const std::string list = top.List("lenses");
+  if (!top.status().ok()) return top.status();
+  Result<std::vector<std::string>> listed =
+      list.empty() ? options->specs : ExpandSpecs(list);
+  if (!listed.ok())
+    return Invalid(fmt::format("{}: \"lenses\": {}", over.profile,
+                               listed.status().message()));
+  LensOptions& l = options->lenses;
+  l.specs = over.only.empty() ? *listed : Chosen(*listed, options->specs);
+  for (const std::string& spec : options->specs)
+    if (!over.only.empty() && Chosen(*listed, {spec}).empty())
+      l.specs.push_back(spec);
+  const Result<LearnOptions> learn = LearnOptionsFrom(profile);
+  if (!learn.ok())
+    return {learn.status().code(),
+            over.profile + ": " + learn.status().message()};
+  l.model.width = learn->width;
+  l.model.layers = learn->layers;
+  l.model.heads = learn->heads;
+  l.model.train_len = learn->train_len;
+  l.seed = static_cast<uint64_t>(over.seed);
+  return {};
+}
+
 Status ReadPeers(const CompareOverrides& over, CompareOptions* options) {
   if (over.peers.empty()) return {};
   Result<std::vector<std::string>> peers = ParsePeers(over.peers);
@@ -213,7 +242,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
                  "memory", "learn", "probe", "probes", "learn_settings", "drop",
-                 "claims"});
+                 "claims", "lenses"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
   Result<std::vector<std::string>> specs =
@@ -234,6 +263,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
     if (status.ok()) *parts = std::move(*read);
   }
   if (status.ok()) status = ReadLearn(*profile, over, &options);
+  if (status.ok()) status = ReadLenses(*profile, over, &options);
   if (status.ok()) status = ReadPeers(over, &options);
   if (!status.ok()) return status;
   options.resume = !over.resume.empty();

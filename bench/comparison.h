@@ -65,6 +65,7 @@ class Comparison {
   Status Memory();
   Status MemoryCell(const Part& part, const CellSpec& cell,
                     double seconds_left);
+  Status Lenses();
   Status Learn();
   double TrainingSeconds() const;
   Status Write(const record::Json& record);

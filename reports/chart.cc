@@ -21,13 +21,16 @@ const char* NameOf(Scale scale) {
       return "bits";
     case Scale::kNats:
       return "nats";
+    case Scale::kSize:
+      return "size";
   }
   return "";
 }
 
 bool Logarithmic(Scale scale) {
   return scale == Scale::kLength || scale == Scale::kMultiple ||
-         scale == Scale::kTime || scale == Scale::kBytes;
+         scale == Scale::kTime || scale == Scale::kBytes ||
+         scale == Scale::kSize;
 }
 
 bool Shows(const Axis& axis, double number) {
@@ -73,6 +76,19 @@ Json ToJson(const Chart& chart) {
     if (!Shows(axis, guide.at)) continue;
     json["guides"].push_back(
         {{"vertical", guide.vertical}, {"at", guide.at}, {"text", guide.text}});
+  }
+  return json;
+}
+
+Json ToJson(const std::vector<Map>& maps) {
+  Json json = {{"series", Json::array()}, {"maps", Json::array()}};
+  for (const Map& map : maps) {
+    const auto size = static_cast<size_t>(map.size);
+    if (size == 0 || map.levels.size() != size * size) continue;
+    json["maps"].push_back({{"name", map.name},
+                            {"note", map.note},
+                            {"size", map.size},
+                            {"levels", map.levels}});
   }
   return json;
 }

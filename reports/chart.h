@@ -19,6 +19,7 @@ enum class Scale : uint8_t {
   kShare,     // 0 .. 1
   kBits,      // bits a byte
   kNats,      // nats a token
+  kSize,      // of no unit, logarithmic
 };
 
 struct Axis {
@@ -53,6 +54,17 @@ struct Chart {
   std::vector<Series> series = {};
   std::vector<Guide> guides = {};
 };
+
+/// A picture of a matrix: rows downwards, columns to the right.
+struct Map {
+  std::string name, note;
+  int64_t size = 0;    // rows, and columns
+  std::string levels;  // [size, size]; see `picture` in record/schema.h
+};
+
+/// What a figure of pictures draws. Maps whose levels are not as many as their
+/// size asks for are left out.
+Json ToJson(const std::vector<Map>& maps);
 
 /// Series without points are left out, and so are numbers that are not known
 /// or that a logarithmic axis cannot show.

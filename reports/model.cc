@@ -57,6 +57,7 @@ class Builder {
     }
     if (kind == "train") TakeTraining(record);
     if (kind == "anchor") TakeAnchor(record);
+    if (kind == "lens") TakeLook(record);
     if (kind == "claim") TakeClaim(record);
     if (kind == "peak") TakePeak(record);
     if (kind == "noise") Note(Clean(record.Text("reason"), 400));
@@ -296,6 +297,31 @@ class Builder {
     model_.anchors.emplace_back(name, bits);
   }
 
+  void TakeLook(const Record& record) {
+    const int entry = EntryOf(record);
+    const std::string lens = Get(record, "lens");
+    const std::string subject = Get(record, "subject");
+    if (!record.ok()) {
+      model_.gaps.push_back({entry, fmt::format("lens {}, {}", lens, subject),
+                             OutcomeOf(record)});
+      return;
+    }
+    auto found = std::find_if(
+        model_.looks.begin(), model_.looks.end(), [&](const Look& look) {
+          return look.entry == entry && look.lens == lens &&
+                 look.subject == subject;
+        });
+    if (found == model_.looks.end()) {
+      Look look = {entry, lens, subject, Clean(record.Text("title"), 600),
+                   Clean(record.Text("expected"), 600)};
+      look.picture = Clean(record.Text("picture"), kMostPixels);
+      look.size = record.Count("q_len");
+      look.curve = record.Numbers("curve");
+      found = model_.looks.insert(found, std::move(look));
+    }
+    found->seeds[record.Count("seed")] = record.Number("value");
+  }
+
   void TakeClaim(const Record& record) {
     Claim claim = {record.Count("number"),
                    Clean(record.Text("claim"), 600),
@@ -403,6 +429,7 @@ class Builder {
     SortBy(model_.gaps, [](const Gap& gap) { return gap.entry; });
   }
 
+  static constexpr size_t kMostPixels = 256 * 256;
   Model& model_;
   std::map<std::pair<std::string, bool>, int> places_;  // of entries
 };
@@ -427,6 +454,12 @@ std::string WithoutFolder(const std::string& warning, const std::string& path) {
 }
 
 }  // namespace
+
+double Look::value() const {
+  double sum = 0;
+  for (const auto& [seed, value] : seeds) sum += value;
+  return sum / static_cast<double>(seeds.size());
+}
 
 Model MakeModel(const std::vector<Run>& runs) {
   Model model;

@@ -98,6 +98,19 @@ struct Training {
   std::vector<double> loss;
 };
 
+/// What a lens read of a variant by itself, or in a model.
+struct Look {
+  int entry = 0;
+  std::string lens;
+  std::string subject;        // inputs, fresh, trained
+  std::string how, expected;  // see record/schema.h: title, expected
+  std::map<int64_t, double> seeds = {};
+  std::string picture = {};  // [size, size] characters; of the first seed
+  int64_t size = 0;
+  std::vector<double> curve = {};  // by distance; of the first seed
+  double value() const;            // mean over seeds
+};
+
 struct Claim {
   int64_t number = 0;
   std::string claim, expected, measured, verdict, variant;
@@ -125,6 +138,7 @@ struct Model {
   std::vector<std::string> protocols, probe_names;  // the headline first
   std::vector<std::pair<std::string, double>> anchors;
   std::vector<Training> trainings;
+  std::vector<Look> looks;  // in the order of the records
   std::vector<Claim> claims;
   std::vector<Gap> gaps;
   std::vector<Peak> peaks;

@@ -121,13 +121,14 @@ Page MakePage(const Model& model) {
   page.banners = Banners(model);
   page.findings = verdict.findings;
   page.verdict = VerdictTableOf(model, verdict);
-  if (verdict.rows.empty()) page.findings = {"Nothing was measured."};
+  if (verdict.rows.empty()) page.findings = {WithoutRows(model)};
   page.pictures = QualityAgainstSpeed(model, verdict);
   for (Section section :
        {TimeSection(model), DecodeSection(model), PeakSection(model),
         PeerSection(model), MemorySection(model), TextSection(model, verdict),
-        ProbeSection(model), ClaimSection(model), CheckSection(model),
-        TrainingSection(model), GapSection(model), MachineSection(model)}) {
+        ProbeSection(model), LensSection(model), ClaimSection(model),
+        CheckSection(model), TrainingSection(model), GapSection(model),
+        MachineSection(model)}) {
     if (section.figures.empty() && section.tables.empty()) continue;
     page.sections.push_back(std::move(section));
   }

@@ -36,6 +36,9 @@ Table ProtocolTable(const Model& model);
 /// How far each is behind the best at the longest length, and who ties.
 Table DifferenceTable(const Model& model, const Verdict& verdict);
 
+// lens_section.cc
+Section LensSection(const Model& model);
+
 // fact_sections.cc
 Section ClaimSection(const Model& model);
 Section CheckSection(const Model& model);

@@ -77,6 +77,9 @@ Estimate BestFar(const VerdictRow& row);
 
 Table VerdictTableOf(const Model& model, const Verdict& verdict);
 
+/// What stands in place of a verdict without rows.
+std::string WithoutRows(const Model& model);
+
 }  // namespace saccade::reports
 
 #endif  // SACCADE_REPORTS_VERDICT_H_

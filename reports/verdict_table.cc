@@ -232,10 +232,16 @@ Table VerdictTableOf(const Model& model, const Verdict& verdict) {
   return table;
 }
 
+std::string WithoutRows(const Model& model) {
+  return model.looks.empty() ? "Nothing was measured."
+                             : "Nothing was timed, weighed or trained; the "
+                               "lenses are in the report.";
+}
+
 std::string VerdictTable(const record::Run& run) {
   const Model model = MakeModel({run});
   const Verdict verdict = MakeVerdict(model);
-  if (verdict.rows.empty()) return "Nothing was measured.\n";
+  if (verdict.rows.empty()) return WithoutRows(model) + "\n";
   const Table table = VerdictTableOf(model, verdict);
   // The last column is prose, too wide for a terminal.
   std::string out = Align(table, table.columns.size() - 1) + "\n";

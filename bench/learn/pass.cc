@@ -150,6 +150,11 @@ Inputs Pass::AttentionInputs(const Model& model, const Unit& unit,
   return inputs;
 }
 
+Inputs Pass::AttentionRead(const Model& model, size_t unit) const {
+  const Unit& u = model.units()[unit];
+  return AttentionInputs(u, PlainPieces(u) ? kept_[unit].in : kept_[unit].mid);
+}
+
 Status Pass::UnitForward(const Model& model, size_t index) {
   const Unit& unit = model.units()[index];
   const Parameters& p = model.parameters();

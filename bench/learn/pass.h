@@ -54,6 +54,13 @@ class Pass {
     return unit < kept_.size() ? kept_[unit].x : last_x_;
   }
 
+  /// What the attention of a unit read. Of a training pass.
+  Inputs AttentionRead(const Model& model, size_t unit) const;
+
+  /// After Backward: the gradient by the stream as the first unit read it,
+  /// [batch * len, width].
+  const Rows& StreamGradient() const { return dx_; }
+
  private:
   // What a unit computes on the way; shared by all units when not training.
   struct Kept {

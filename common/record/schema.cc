@@ -103,6 +103,13 @@ constexpr Field kFields[] = {
     {"metric", kText, "Of accuracy: token (when missing) or answer"},
     {"lens", kText, "Name of the lens"},
     {"value", kNumber, "What the lens read"},
+    {"subject", kText,
+     "What was looked at: attention on random inputs, or a model", 0, 0,
+     "inputs|fresh|trained"},
+    {"picture", kText,
+     "Greys of q_len rows and columns, a character each: 0-9, A-Z, a-z, -, _; "
+     "0 is nothing, others the square root of the share of the greatest"},
+    {"curve", kNumbers, "By distance: 0, 1, 2 ... tokens"},
 
     {"number", kCount, "Of the assertion, in its document"},
     {"claim", kText, "The assertion, one sentence"},
@@ -181,7 +188,7 @@ constexpr Kind kKinds[] = {
      "low high chance successes trials bucket metric predicted_low "
      "predicted_high expected seconds repeat"},
     {"lens", "A look inside a variant", "variant lens", "value",
-     "low high q_len kv_len seed seconds"},
+     "subject title expected picture curve low high q_len kv_len seed seconds"},
     {"claim", "An assertion and what this run says to it",
      "claim expected verdict", "", "number measured variant"},
     {"end", "The run came to its end: ok, or interrupted with the reason", "",

@@ -46,6 +46,7 @@
     share: (n) => (100 * n).toFixed(n < 0.0995 ? 1 : 0) + " %",
     bits: (n) => n.toFixed(3),
     nats: (n) => n.toFixed(3),
+    size: (n) => n.toPrecision(3),
   };
   // Ticks carry fewer digits than values.
   const TICKS = Object.assign({}, FORMATS, {
@@ -54,6 +55,7 @@
     share: (n) => Math.round(100 * n) + " %",
     bits: (n) => n.toFixed(1),
     nats: (n) => n.toFixed(1),
+    size: (n) => String(+n.toPrecision(2)),
   });
 
   // ---- Axes.
@@ -469,6 +471,63 @@
     figure.legend.append(all);
   }
 
+  // ---- Pictures of matrices.
+
+  const LEVELS =
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
+
+  function rgb(colour) {
+    const number = parseInt(colour.slice(1), 16);
+    return [number >> 16, (number >> 8) & 255, number & 255];
+  }
+
+  // From paper through one blue to ink: lightness alone tells the level, so
+  // that it does not matter which colours an eye sees.
+  function ramp(ink) {
+    const stops = [ink.paper, ink.colours[0], ink.ink].map(rgb);
+    return (share) => {
+      const at = Math.min(2 * share, 2);
+      const from = stops[Math.min(Math.floor(at), 1)];
+      const to = stops[Math.min(Math.floor(at), 1) + 1];
+      const part = at - Math.min(Math.floor(at), 1);
+      return from.map((x, i) => Math.round(x + part * (to[i] - x)));
+    };
+  }
+
+  function paint(map, canvas) {
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(map.size, map.size);
+    const colour = ramp(inkOf());
+    for (let i = 0; i < map.levels.length; ++i) {
+      const level = LEVELS.indexOf(map.levels[i]) / (LEVELS.length - 1);
+      image.data.set(colour(Math.max(level, 0)).concat(255), 4 * i);
+    }
+    context.putImageData(image, 0, 0);
+  }
+
+  const pictures = [];
+  function hang(node, maps) {
+    const plot = node.querySelector(".plot");
+    plot.textContent = "";
+    plot.classList.add("maps");
+    plot.hidden = false;
+    for (const map of maps) {
+      const frame = document.createElement("div");
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = map.size;
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", map.name + ", " + map.note);
+      const name = document.createElement("span");
+      name.textContent = map.name;
+      const note = document.createElement("i");
+      note.textContent = map.note;
+      frame.append(canvas, name, note);
+      plot.append(frame);
+      pictures.push({ map: map, canvas: canvas });
+      paint(map, canvas);
+    }
+  }
+
   // ---- The page.
 
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
@@ -478,6 +537,7 @@
     const spec = JSON.parse(
       node.querySelector('script[type="application/json"]').textContent);
     node.querySelector("details").open = false;
+    if (spec.maps && spec.maps.length > 0) hang(node, spec.maps);
     if (spec.series.length === 0) continue;
     node.querySelector(".plot").hidden = false;
     const figure = {
@@ -491,7 +551,10 @@
     legend(figure);
     draw(figure);
   }
-  const redraw = () => figures.forEach(draw);
+  const redraw = () => {
+    figures.forEach(draw);
+    for (const picture of pictures) paint(picture.map, picture.canvas);
+  };
   dark.addEventListener("change", redraw);
   window.matchMedia("print").addEventListener("change", redraw);
   window.matchMedia("(max-width: 639px)").addEventListener("change", redraw);
