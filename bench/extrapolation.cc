@@ -368,21 +368,28 @@ Status Run::WriteTraining(const Job& job, const Model& model,
   }
   const TrainOptions training = TrainingOf(o_, job);
   const ModelOptions& made = model.options();
-  return Write({{"kind", "train"},
-                {"variant", job.spec},
-                {"task", job.task()},
-                {"seed", job.seed},
-                {"train_len", training.len},
-                {"model", fmt::format("d{} N{} h{}", made.width, made.layers,
-                                      made.heads)},
-                {"params", model.parameters().count()},
-                {"steps", steps},
-                {"tokens", steps * training.batch * training.len},
-                {"final_loss", curve.back()},
-                {"loss", curve},
-                {"seconds", result.seconds},
-                {"gflops", result.gflops},
-                {"threads", exec_.slots()}});
+  json record = {{"kind", "train"},
+                 {"variant", job.spec},
+                 {"task", job.task()},
+                 {"seed", job.seed},
+                 {"train_len", training.len},
+                 {"model", fmt::format("d{} N{} h{}", made.width, made.layers,
+                                       made.heads)},
+                 {"params", model.parameters().count()},
+                 {"steps", steps},
+                 {"tokens", steps * training.batch * training.len},
+                 {"final_loss", curve.back()},
+                 {"loss", curve},
+                 {"seconds", result.seconds},
+                 {"gflops", result.gflops},
+                 {"threads", exec_.slots()}};
+  if (job.probe) {
+    record.update({{"title", job.probe->title},
+                   {"source", job.probe->source},
+                   {"expected", job.probe->expectation},
+                   {"bucket_is", job.probe->bucket}});
+  }
+  return Write(std::move(record));
 }
 
 Status Run::RunJob(const Job& job) {
