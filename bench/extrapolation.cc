@@ -250,21 +250,28 @@ Status Run::WriteTraining(const Job& job, const Model& model,
     curve.push_back(
         Mean({&result.loss[begin], static_cast<size_t>(end - begin)}));
   }
-  return Write({{"kind", "train"},
-                {"variant", job.spec},
-                {"task", job.task},
-                {"seed", job.seed},
-                {"train_len", job.training.len},
-                {"model", fmt::format("d{} N{} h{}", job.model.width,
-                                      job.model.layers, job.model.heads)},
-                {"params", model.parameters().count()},
-                {"steps", steps},
-                {"tokens", steps * job.StepTokens()},
-                {"final_loss", curve.back()},
-                {"loss", curve},
-                {"seconds", result.seconds},
-                {"gflops", result.gflops},
-                {"threads", exec_.slots()}});
+  json record = {{"kind", "train"},
+                 {"variant", job.spec},
+                 {"task", job.task},
+                 {"seed", job.seed},
+                 {"train_len", job.training.len},
+                 {"model", fmt::format("d{} N{} h{}", job.model.width,
+                                       job.model.layers, job.model.heads)},
+                 {"params", model.parameters().count()},
+                 {"steps", steps},
+                 {"tokens", steps * job.StepTokens()},
+                 {"final_loss", curve.back()},
+                 {"loss", curve},
+                 {"seconds", result.seconds},
+                 {"gflops", result.gflops},
+                 {"threads", exec_.slots()}};
+  if (job.probe) {
+    record.update({{"title", job.probe->title},
+                   {"source", job.probe->source},
+                   {"expected", job.probe->expectation},
+                   {"bucket_is", job.probe->bucket}});
+  }
+  return Write(std::move(record));
 }
 
 Status Run::RunJob(const Job& job) {

@@ -52,9 +52,7 @@ class Builder {
       TakeCurve(record, "protocol", "bits_per_byte", model_.texts,
                 model_.protocols);
     }
-    if (kind == "probe" && !record.Has("bucket")) {
-      TakeCurve(record, "probe", "accuracy", model_.probes, model_.probe_names);
-    }
+    if (kind == "probe") TakeProbe(record);
     if (kind == "train") TakeTraining(record);
     if (kind == "anchor") TakeAnchor(record);
     if (kind == "lens") TakeLook(record);
@@ -96,6 +94,12 @@ class Builder {
     }
     for (auto* curves : {&model_.texts, &model_.probes}) {
       for (auto& [key, curve] : *curves) {
+        Average(curve);
+        DistrustCurve(key.entry, curve);
+      }
+    }
+    for (auto& [key, lengths] : model_.probe_parts) {
+      for (auto& [length, curve] : lengths) {
         Average(curve);
         DistrustCurve(key.entry, curve);
       }
@@ -227,12 +231,31 @@ class Builder {
   void TakeCurve(const Record& record, std::string_view what,
                  std::string_view value, std::map<CurveKey, Curve>& curves,
                  std::vector<std::string>& names) {
-    std::string name = Get(record, what);
-    if (record.Text("metric") == "answer") name += ", whole answers";
+    const std::string name = Get(record, what);
     if (std::find(names.begin(), names.end(), name) == names.end()) {
       names.push_back(name);
     }
-    Curve& curve = curves[{name, EntryOf(record), Get(record, "switch")}];
+    const bool whole = record.Text("metric") == "answer";
+    Curve& curve =
+        curves[{name, EntryOf(record), whole ? kWhole : Get(record, "switch")}];
+    const int64_t x =
+        record.Count(record.Has("bucket") ? "bucket" : "eval_len");
+    TakePoint(record, value, x, curve);
+  }
+
+  void TakeProbe(const Record& record) {
+    if (record.Has("bucket")) {
+      const CurveKey key = {Get(record, "probe"), EntryOf(record),
+                            Get(record, "switch")};
+      Curve& part = model_.probe_parts[key][record.Count("eval_len")];
+      TakePoint(record, "accuracy", record.Count("bucket"), part);
+      return;
+    }
+    TakeCurve(record, "probe", "accuracy", model_.probes, model_.probe_names);
+  }
+
+  static void TakePoint(const Record& record, std::string_view value, int64_t x,
+                        Curve& curve) {
     const Outcome outcome = OutcomeOf(record);
     if (!outcome.ok()) {
       if (curve.seeds.empty()) curve.outcome = outcome;
@@ -241,10 +264,12 @@ class Builder {
     curve.outcome = {};
     curve.train_len = record.Count("train_len");
     curve.chance = record.Number("chance");
-    const int64_t x =
-        record.Count(record.Has("bucket") ? "bucket" : "eval_len");
     curve.seeds[x][record.Count("seed")] = {
         record.Number(value), record.Number("low"), record.Number("high"), 1};
+    if (!record.Has("predicted_low") && !record.Has("predicted_high")) return;
+    curve.foretold[x] = {record.Number("predicted_low"),
+                         record.Number("predicted_high"),
+                         Get(record, "expected")};
   }
 
   static void Average(Curve& curve) {
@@ -261,6 +286,11 @@ class Builder {
     training.task = Get(record, "task");
     training.model = Get(record, "model");
     training.seed = record.Count("seed");
+    if (record.Has("expected")) {
+      model_.probe_texts[training.task] = {
+          Clean(record.Text("title"), 400), Get(record, "source"),
+          Clean(record.Text("expected"), 400), Get(record, "bucket_is")};
+    }
     if (!record.ok()) {
       model_.gaps.push_back({training.entry,
                              fmt::format("training on {}", training.task),

@@ -75,19 +75,34 @@ struct CheckKey {
   auto operator<=>(const CheckKey&) const = default;
 };
 
+/// What theory foretold of an accuracy: that it lies in [low, high].
+struct Foretold {
+  double low = kNaN, high = kNaN;
+  std::string why;
+  bool known() const { return low > 0 || high < 1; }
+};
+
 /// A reading against length: of text (bits a byte) or of a probe (accuracy).
 struct CurveKey {
   std::string what;  // the protocol or the probe
   int entry = 0;
-  std::string change;  // at test time: plain, window, ...
+  std::string change;  // at test time: plain, window, ...; kWhole
   auto operator<=>(const CurveKey&) const = default;
 };
+/// In place of a change at test time: whole answers of a probe, not symbols.
+constexpr char kWhole[] = "whole answers";
 struct Curve {
   Outcome outcome;
   int64_t train_len = 0;
   double chance = kNaN;
-  std::map<int64_t, BySeed> seeds;     // by x
-  std::map<int64_t, Estimate> points;  // by x: over seeds
+  std::map<int64_t, BySeed> seeds;       // by x
+  std::map<int64_t, Estimate> points;    // by x: over seeds
+  std::map<int64_t, Foretold> foretold;  // by x: of a probe
+};
+
+/// What a probe is, in its own words.
+struct ProbeText {
+  std::string title, source, expected, bucket;
 };
 
 struct Training {
@@ -135,6 +150,9 @@ struct Model {
   std::vector<Setting> settings;  // the one with most cells first
   std::map<CheckKey, std::map<std::string, Check>> checks;  // by target
   std::map<CurveKey, Curve> texts, probes;
+  /// By probe, entry and length: accuracy against the bucket.
+  std::map<CurveKey, std::map<int64_t, Curve>> probe_parts;
+  std::map<std::string, ProbeText> probe_texts;
   std::vector<std::string> protocols, probe_names;  // the headline first
   std::vector<std::pair<std::string, double>> anchors;
   std::vector<Training> trainings;

@@ -42,6 +42,7 @@ struct Figure {
 
 struct Section {
   std::string id, title, lead;
+  std::vector<Table> summary;  // before the figures, where a page can
   std::vector<Figure> figures;
   std::vector<Table> tables;
 };

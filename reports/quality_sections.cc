@@ -139,7 +139,7 @@ Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
     }
     figure.table.rows.push_back(std::move(row));
     chart.series.push_back(std::move(series));
-    if (!std::isnan(curve.chance)) {
+    if (!std::isnan(curve.chance) && key.change != kWhole) {
       chart.guides = {{false, curve.chance, "guessing"}};
     }
   }
@@ -261,11 +261,16 @@ Section TextSection(const Model& model, const Verdict& verdict) {
 Section ProbeSection(const Model& model) {
   Section section;
   section.id = "probes";
-  section.title = "Probes: recall at a distance";
+  section.title = "Probes: recall, order and counting";
   section.lead =
-      "Level text is cheap for whoever forgets. A probe asks for what stood "
-      "far "
-      "back, so it punishes what a window hides.";
+      "Level text is cheap for whoever forgets. A probe asks for what only the "
+      "right place of the past can tell, so it punishes what a window hides or "
+      "a state has lost. What theory foretells was written down before the "
+      "training, from what a variant's pattern lets it see, what its state "
+      "holds and how positions enter.";
+  if (Table matrix = ProbeMatrix(model); !matrix.rows.empty()) {
+    section.summary.push_back(std::move(matrix));
+  }
   for (const std::string& probe : model.probe_names) {
     int64_t train_len = 0;
     for (const auto& [key, curve] : model.probes) {
@@ -280,8 +285,15 @@ Section ProbeSection(const Model& model) {
     figure.table.caption = figure.title + ", share of right answers";
     figure.caption = fmt::format("Trained at {} tokens. {}", train_len,
                                  SeedsOf(model.probes, probe));
+    if (const auto text = model.probe_texts.find(probe);
+        text != model.probe_texts.end()) {
+      figure.caption = fmt::format("{}. Expected: {}. {} Source: {}.",
+                                   text->second.title, text->second.expected,
+                                   figure.caption, text->second.source);
+    }
     section.figures.push_back(std::move(figure));
   }
+  section.tables = ProbePartTables(model);
   return section;
 }
 

@@ -111,9 +111,12 @@ data SectionData(const Section& section, bool html) {
   out.set("id", section.id);
   out.set("title", section.title);
   out.set("lead", Shown(section.lead));
+  out.set("summary", ListData(section.summary, TableData));
   out.set("has_figures", !section.figures.empty());
   out.set("figures", ListData(section.figures, FigureData));
   std::vector<Table> tables;
+  // Markdown has its tables behind the figures.
+  if (!html) tables = section.summary;
   for (const Table& table : section.tables) {
     if (html || !table.html_only) tables.push_back(table);
   }

@@ -25,6 +25,13 @@ Section PeerSection(const Model& model);
 // memory_section.cc
 Section MemorySection(const Model& model);
 
+// probe_tables.cc
+/// Accuracy of every probe at the training length and at the longest, beside
+/// what theory foretold; no rows where no probe was read.
+Table ProbeMatrix(const Model& model);
+/// Accuracy at the longest length by what the probe tells its answers apart.
+std::vector<Table> ProbePartTables(const Model& model);
+
 // quality_sections.cc
 Section TextSection(const Model& model, const Verdict& verdict);
 Section ProbeSection(const Model& model);

@@ -261,6 +261,143 @@ TEST_CASE("mqar's gaps follow their law") {
   CHECK(chi < 22.5);  // one time in a thousand by chance, 6 degrees of freedom
 }
 
+// The question's symbols up to `end`, and what is asked for behind it.
+struct Asked {
+  std::vector<int32_t> question, answer;
+  std::vector<int64_t> sources;
+};
+Asked Apart(const Sample& s) {
+  Asked asked;
+  asked.question.assign(s.text.begin(), s.text.begin() + s.marks.front().at);
+  for (const Mark& m : s.marks) {
+    CHECK(m.at == s.marks.front().at + std::ssize(asked.answer));
+    CHECK(m.answer == 0);
+    asked.answer.push_back(s.text[m.at]);
+    asked.sources.push_back(m.source);
+  }
+  return asked;
+}
+
+// Training mixes sizes up to the longest; a test has the longest only.
+template <class Check>
+void ForAsked(const char* name, size_t longest, const Check& check) {
+  const Probe& probe = Named(name);
+  Random random(1, name);
+  std::set<size_t> sizes;
+  for (int n = 0; n < 300; ++n) {
+    const Sample s = Make(probe, random, {probe.train_len(), true});
+    const Asked asked = Apart(s);
+    sizes.insert(asked.answer.size());
+    check(asked, s);
+  }
+  CHECK(*sizes.rbegin() == longest);
+  const Sample s = Make(probe, random, {probe.lengths.back(), false});
+  const Asked asked = Apart(s);
+  CHECK(std::ssize(s.text) - s.marks.back().at <= 3);
+  check(asked, s);
+}
+
+TEST_CASE("passkey hides five digits at any depth") {
+  std::set<int64_t> tenths;
+  ForAsked("passkey", 5, [&](const Asked& a, const Sample& s) {
+    CHECK(std::count(a.question.begin(), a.question.end(), 26) == 1);
+    CHECK(a.question.back() == 27);
+    CHECK(a.question[a.sources[0] - 1] == 26);
+    for (int i = 0; i < 5; ++i) {
+      CHECK(a.answer[i] < 10);
+      CHECK(a.sources[i] == a.sources[0] + i);
+      CHECK(a.question[a.sources[i]] == a.answer[i]);
+    }
+    // No digit but those of the key.
+    CHECK(std::count_if(a.question.begin(), a.question.end(),
+                        [](int32_t x) { return x < 10; }) == 5);
+    tenths.insert(s.marks[0].bucket);
+  });
+  CHECK(tenths == std::set<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+}
+
+TEST_CASE("selective copy asks for all data in their order") {
+  ForAsked("selective-copy", 16, [](const Asked& a, const Sample&) {
+    std::vector<int32_t> data(a.question);
+    CHECK(data.back() == 17);
+    std::erase_if(data, [](int32_t symbol) { return symbol >= 16; });
+    CHECK(data == a.answer);
+    for (int i = 0; i < 16; ++i) CHECK(a.question[a.sources[i]] == a.answer[i]);
+  });
+}
+
+TEST_CASE("copy, reverse and sort ask for the list in three orders") {
+  for (const char* name : {"copy", "reverse", "sort"}) {
+    INFO(name);
+    ForAsked(name, 20, [&](const Asked& a, const Sample&) {
+      std::vector<int32_t> list(a.question.begin(), a.question.end() - 1);
+      for (size_t i = 0; i < list.size(); ++i) {
+        CHECK(list[a.sources[i]] == a.answer[i]);
+      }
+      const std::string order = name;
+      if (order == "reverse") std::reverse(list.begin(), list.end());
+      if (order == "sort") std::sort(list.begin(), list.end());
+      CHECK(list == a.answer);
+      if (order != "sort") return;
+      CHECK(std::set<int32_t>(list.begin(), list.end()).size() == list.size());
+    });
+  }
+}
+
+TEST_CASE("alignment has one word for an item, and three rules") {
+  std::map<int32_t, std::set<int32_t>> words, seconds;  // by item
+  std::set<int64_t> rules;
+  ForAsked("alignment", 24, [&](const Asked& a, const Sample& s) {
+    const int64_t rule = s.marks[0].bucket, n = std::ssize(a.question) - 1;
+    rules.insert(rule);
+    CHECK(a.question.back() == 32 + rule);
+    CHECK(std::ssize(a.answer) == (rule == 2 ? 2 * n : n));
+    for (int64_t i = 0; i < std::ssize(a.answer); ++i) {
+      const int64_t from = rule == 2   ? i / 2
+                           : rule == 1 ? i + 1 - i % 2 * 2
+                                       : i;
+      CHECK(a.sources[i] == from);
+      const bool second = rule == 2 && i % 2 == 1;
+      (second ? seconds : words)[a.question[from]].insert(a.answer[i]);
+    }
+  });
+  CHECK(rules.size() == 3);
+  for (const auto& dictionary : {words, seconds}) {
+    CHECK(dictionary.size() == 16);
+    std::set<int32_t> all;
+    for (const auto& [item, of_it] : dictionary) {
+      CHECK(of_it.size() == 1);
+      all.insert(*of_it.begin());
+    }
+    CHECK(all.size() == 16);
+    CHECK((*all.begin() >= 16 && *all.rbegin() < 32));
+  }
+}
+
+TEST_CASE("addition adds") {
+  ForAsked("addition", 5, [](const Asked& a, const Sample&) {
+    const size_t n = a.answer.size();
+    CHECK(a.question[n] == 10);
+    CHECK(a.question.back() == 11);
+    // By schoolbook from the other end: numbers of up to 15 digits.
+    int64_t numbers[3] = {0, 0, 0}, power = 1;
+    for (size_t i = 0; i < n; ++i, power *= 10) {
+      numbers[0] += power * a.question[i];
+      numbers[1] += power * a.question[n + 1 + i];
+      numbers[2] += power * a.answer[i];
+    }
+    CHECK((numbers[0] + numbers[1]) % power == numbers[2]);
+  });
+}
+
+TEST_CASE("parity counts the ones") {
+  ForAsked("parity", 1, [](const Asked& a, const Sample&) {
+    CHECK(a.question.back() == 2);
+    CHECK(a.answer[0] ==
+          std::count(a.question.begin(), a.question.end(), 1) % 2);
+  });
+}
+
 Model ProbingModel(const Probe& probe, const std::string& spec) {
   Result<Model> model = Model::Make(ProbeModel(probe, spec));
   REQUIRE_MESSAGE(model.ok(), model.status().message());
@@ -391,6 +528,11 @@ TEST_CASE("theory goes by what is in sight, kept, and turned") {
         doctest::Approx(share + (1 - share) / 48));
   CHECK(reading->buckets.at(32).in_sight == 0);
   CHECK(reading->buckets.at(4).in_sight == reading->buckets.at(4).asked);
+  // Parity is a coin to everybody; sums fail where they are three times as
+  // long.
+  CHECK(Foretold("parity", "linear.elu", 82).high == doctest::Approx(0.6));
+  CHECK(Foretold("addition", "softmax.alibi", 17).low == doctest::Approx(0.9));
+  CHECK(Foretold("addition", "softmax.alibi", 47).high == doctest::Approx(0.5));
   // 30 pairs are more than keys 16 wide can hold apart, 14 are not.
   const Probe& mqar = Named("mqar");
   const auto held = ReadProbe(mqar, ProbingModel(mqar, "linear.elu"),

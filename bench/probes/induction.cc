@@ -74,6 +74,7 @@ const Probe& induction() {
       .symbols = kFillers + kNames,
       .chance = kChance,
       .lengths = {64, 128, 256, 512, 1024, 2048},
+      .steps = 1400,
       .generate = Generate,
       .expect = [](const Facts& facts) { return Recall(facts, kChance); },
   };

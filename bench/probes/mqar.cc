@@ -6,7 +6,7 @@
 // is drawn without replacement by p(g) ~ g^-.99, g = 1 .. S: most come soon, as
 // in text. What is left is blank.
 //
-// Source: Arora et al. 2023, arXiv:2312.04927, section 3 and appendix E.
+// Source: Arora et al. 2023, arXiv:2312.04927.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -88,7 +88,7 @@ const Probe& mqar() {
       .title =
           "4, 8 or 14 pairs of key and value (30 too from 128 tokens on), then "
           "the keys again at gaps g by p(g) ~ g^-.99; asked: their values",
-      .source = "Arora et al. 2023, arXiv:2312.04927, section 3",
+      .source = "Arora et al. 2023, arXiv:2312.04927",
       .expectation =
           "softmax solves it; a state of one size holds no more pairs than its "
           "keys are wide; a window fails",

@@ -107,18 +107,33 @@ Result<std::vector<const Probe*>> FindProbes(
 Status Draw(const Probe& probe, Random& random, const SampleShape& shape,
             Sample* sample);
 
-/// A place of n that the training takes at random and a test takes whole:
-/// 1 .. n, or n.
+/// How large a task is where sequences have room for `most`: 1 .. most at
+/// random in training, so that no answer stands a fixed way from its source;
+/// most in a test.
 int64_t SizeOf(Random& random, const SampleShape& shape, int64_t most);
 
-/// Whoever cannot see a source guesses: at most `chance` of what is out of
-/// sight, at most `known` of what is in sight.
-Expectation InSight(const Facts& facts, double chance, double known = 1);
+/// A symbol of an answer, the place in the question that it is known from, and
+/// its bucket.
+struct Answered {
+  int32_t symbol = 0;
+  int64_t source = 0, bucket = 0;
+};
 
-/// Of recall, where one look back is enough: as InSight; learned at the
-/// training length by whoever sees all and keeps all; kept at any length by
+/// Writes the question and behind it its one answer, which is all marked, at
+/// the beginning of the text. What comes after matters to nobody.
+void Ask(std::span<const int32_t> question, std::span<const Answered> answer,
+         Sample* sample);
+
+/// What is out of sight is guessed, what is in sight may all be known.
+Expectation InSight(const Facts& facts, double chance);
+
+/// As InSight; and learned at the training length by whoever sees all and keeps
+/// all of it.
+Expectation Learned(const Facts& facts, double chance);
+
+/// Of recall, where one look back is enough: as Learned; kept at any length by
 /// whoever has no positions to be surprised by; and lost where positions turn
-/// that training never turned so far.
+/// as they never did in training.
 Expectation Recall(const Facts& facts, double chance);
 
 }  // namespace saccade::bench

@@ -69,26 +69,43 @@ int64_t SizeOf(Random& random, const SampleShape& shape, int64_t most) {
   return shape.train ? 1 + random.Below(most) : most;
 }
 
-Expectation InSight(const Facts& f, double chance, double known) {
+void Ask(std::span<const int32_t> question, std::span<const Answered> answer,
+         Sample* sample) {
+  std::copy(question.begin(), question.end(), sample->text.begin());
+  auto at = std::ssize(question);
+  for (const Answered& one : answer) {
+    sample->text[at] = one.symbol;
+    sample->marks.push_back({at++, one.source, 0, one.bucket});
+  }
+}
+
+Expectation InSight(const Facts& f, double chance) {
   Expectation e;
-  e.high = f.in_sight * known + (1 - f.in_sight) * chance;
+  e.high = f.in_sight + (1 - f.in_sight) * chance;
   if (f.in_sight < 1) e.why = "what no layer can see is guessed";
   return e;
 }
 
-Expectation Recall(const Facts& f, double chance) {
+Expectation Learned(const Facts& f, double chance) {
   Expectation e = InSight(f, chance);
+  if (f.in_sight < 1) return e;
+  if (f.fixed_state) {
+    e.why = "sees all, but keeps it in a state of one size";
+  } else if (f.len == f.train_len) {
+    e.low = 0.9;
+    e.why = "sees and keeps all";
+  }
+  return e;
+}
+
+Expectation Recall(const Facts& f, double chance) {
+  Expectation e = Learned(f, chance);
   if (f.in_sight < 1) return e;
   if (f.new_positions) {
     // Half were right at 16 times the training length in the pilot.
     if (f.times() >= 16) e.high = 0.6;
     e.why = "meets positions that training never had";
-  } else if (f.fixed_state) {
-    e.why = "sees all, but keeps it in a state of one size";
-  } else if (f.len == f.train_len) {
-    e.low = 0.9;
-    e.why = "sees and keeps all";
-  } else if (f.no_positions) {
+  } else if (f.no_positions && !f.fixed_state && f.len > f.train_len) {
     e.low = 0.8;
     e.why = "has no positions to be surprised by";
   }

@@ -85,8 +85,8 @@ constexpr Field kFields[] = {
      "nonoverlap, tail, same-target, sliding, position (extrapolation.md)"},
     {"switch", kText, "Change at test time: plain, window, logn"},
     {"bucket", kCount,
-     "Protocol position: first position of the bucket; a probe: what its "
-     "description says that answers are told apart by"},
+     "Protocol position: first position of the bucket; a probe: see bucket_is"},
+    {"bucket_is", kText, "By what answers of a probe are told apart"},
     {"bits_per_byte", kNumber, "Bits a byte of text", 0, kMost},
     {"low", kNumber, "Lower end of the 95 % interval"},
     {"high", kNumber, "Upper end of the 95 % interval"},
@@ -117,7 +117,7 @@ constexpr Field kFields[] = {
     {"measured", kText, "What this run found, with its unit"},
     {"verdict", kText, "Whether they agree", 0, 0, "pass|fail|not run"},
 
-    {"title", kText, "The variant in a sentence"},
+    {"title", kText, "The variant, or what was learned, in a sentence"},
     {"source", kText, "Author, year, equation"},
     {"family", kText, "Variants of a family are drawn alike"},
     {"order", kCount, "Place in tables and legends"},
@@ -177,7 +177,9 @@ constexpr Kind kKinds[] = {
      "scratch_bytes saved_bytes state_bytes",
      SACCADE_CELL " io_bytes rss_growth_bytes repeat"},
     {"train", "A model trained", "variant task seed", "train_len final_loss",
-     "model params steps tokens seconds gflops loss repeat threads"},
+     "model params steps tokens seconds gflops loss repeat threads title "
+     "source "
+     "expected bucket_is"},
     {"extrapolation", "Text read at some length by a trained model",
      "variant protocol switch seed train_len eval_len", "bits_per_byte",
      "low high tokens bucket seconds repeat"},
