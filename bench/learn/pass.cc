@@ -152,7 +152,10 @@ Inputs Pass::AttentionInputs(const Model& model, const Unit& unit,
 
 Inputs Pass::AttentionRead(const Model& model, size_t unit) const {
   const Unit& u = model.units()[unit];
-  return AttentionInputs(u, PlainPieces(u) ? kept_[unit].in : kept_[unit].mid);
+  const Kept& kept = kept_[unit];
+  return AttentionInputs(model, u,
+                         PlainPieces(u) ? Shaped(kept.in, u.in_cols)
+                                        : Shaped(kept.mid, u.mid_cols));
 }
 
 Status Pass::UnitForward(const Model& model, size_t index) {

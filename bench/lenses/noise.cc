@@ -34,7 +34,7 @@ struct Case {
 
 Result<Case> MakeCase(const Subject& s) {
   Spec spec = s.spec;
-  spec.position = {};  // so that no key is turned away from its noise
+  spec.positions = {};  // so that no key is turned away from its noise
   Case c = {s.spec, DrawInputs(spec, kLen, 0, s.seed), {}};
   const Result<Problem> resolved = Resolve(*spec.variant, c.drawn.problem);
   if (!resolved.ok()) return resolved.status();

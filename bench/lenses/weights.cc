@@ -97,7 +97,7 @@ Drawn DrawInputs(const Spec& spec, int64_t len, int64_t period, uint64_t seed) {
   p.qk_dim = p.v_dim = kWidth;
   p.mask = Mask::kCausal;
   p.knobs = spec.knobs;
-  p.position = spec.position;
+  p.positions = spec.positions;
   const auto fill = [&](std::string_view name, int64_t dim, Activation f) {
     Random random(seed, name);
     std::vector<float> x(p.batch * heads * len * dim);
