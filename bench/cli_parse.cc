@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
@@ -96,6 +97,13 @@ Result<double> ParseDuration(std::string_view text) {
   if (unit == "m") return value * 60;
   if (unit == "h") return value * 3600;
   return bad;
+}
+
+std::string FormatDuration(double seconds) {
+  const auto s = static_cast<int64_t>(std::ceil(std::max(seconds, 0.0)));
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{}:{:02} min", s / 60, s % 60);
+  return fmt::format("{}:{:02}:{:02} h", s / 3600, s / 60 % 60, s % 60);
 }
 
 std::vector<std::string> Split(std::string_view text, char separator) {

@@ -22,6 +22,9 @@ Result<std::vector<int64_t>> ParseSweep(std::string_view text);
 /// Seconds from "90", "90s", "5m", "1.5h"; positive.
 Result<double> ParseDuration(std::string_view text);
 
+/// "42 s", "12:30 min", "1:02:03 h"; what is left of a second counts as one.
+std::string FormatDuration(double seconds);
+
 /// Parts between separators, spaces trimmed, empty parts dropped.
 std::vector<std::string> Split(std::string_view text, char separator);
 

@@ -54,7 +54,7 @@ int Comparison::Run() {
   std::optional<StopWatchdog> watchdog;
   if (host_.stop && host_.may_exit)
     watchdog.emplace(host_.stop, kGrace, [this] {
-      (void)sink_->Finish("interrupted", "stopped by a signal", Elapsed());
+      SayInterrupted();
       std::_Exit(kExitInterrupted);
     });
   for (const std::string_view m : kMeasures)
@@ -64,18 +64,23 @@ int Comparison::Run() {
   status = MeasureAll();
   progress_.Finish();
   if (stopped()) {
-    const Status last =
-        sink_->Finish("interrupted", "stopped by a signal", Elapsed());
-    fmt::print(host_.err,
-               "saccade: interrupted; what was measured is in {0}: `saccade "
-               "report {1}` makes a report of it, `saccade compare --resume "
-               "{1}` goes on\n",
-               sink_->path(), o_.out);
-    if (!last.ok()) fmt::print(host_.err, "saccade: {}\n", last.message());
+    SayInterrupted();
     return kExitInterrupted;
   }
   watchdog.reset();
   return Report(status);
+}
+
+void Comparison::SayInterrupted() {
+  const Status last =
+      sink_->Finish("interrupted", "stopped by a signal", Elapsed());
+  fmt::print(host_.err,
+             "saccade: interrupted; what was measured is in {0}: `saccade "
+             "report {1}` makes a report of it, `saccade compare --resume {1}` "
+             "goes on\n",
+             sink_->path(), o_.out);
+  if (!last.ok()) fmt::print(host_.err, "saccade: {}\n", last.message());
+  host_.err.flush();
 }
 
 // Starts the record, or finds the one to go on with.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bench/cli_parse.h"
 #include "bench/comparison.h"
 #include "simd/target.h"
 
@@ -12,11 +13,6 @@ namespace {
 
 // Long enough to show a variant's pace, short enough for the slowest.
 constexpr int64_t kTrialLength = 1024;
-
-std::string Minutes(double seconds) {
-  return seconds < 90 ? fmt::format("{:.0f} s", seconds)
-                      : fmt::format("{:.0f} min", seconds / 60);
-}
 
 }  // namespace
 
@@ -40,9 +36,9 @@ void Comparison::Calibrate() {
 
 void Comparison::Foretell(std::string_view measure, int count, double seconds,
                           double most) {
-  foretold_ +=
-      fmt::format("{:<9} {:4} to make, about {} (at most {})\n", measure, count,
-                  Minutes(std::min(seconds, most)), Minutes(most));
+  foretold_ += fmt::format(
+      "{:<9} {:4} to make, about {} (at most {})\n", measure, count,
+      FormatDuration(std::min(seconds, most)), FormatDuration(most));
 }
 
 void Comparison::ForetellSpeed() {
@@ -137,7 +133,7 @@ int Comparison::DryRun() {
   Status status;
   if (Wants("verify"))
     foretold_ += fmt::format("verify    at most {}\n",
-                             Minutes(o_.seconds.find("verify")->second));
+                             FormatDuration(o_.seconds.find("verify")->second));
   if (Wants("speed")) ForetellSpeed();
   if (Wants("memory")) ForetellMemory();
   if (TrainingSeconds() > 0) status = ForetellTrainings();

@@ -84,6 +84,7 @@ class Comparison {
   void Foretell(std::string_view measure, int count, double seconds,
                 double most);
   Status Begin();
+  void SayInterrupted();
   int Report(const Status& measured);
 
   const CompareOptions& o_;

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <unordered_set>
 
+#include "bench/cli_parse.h"
 #include "bench/corpus.h"
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
@@ -28,11 +29,6 @@ constexpr int64_t kCurvePoints = 100;  // of a recorded loss curve
 double Since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
       .count();
-}
-
-std::string Clock(double seconds) {
-  const auto s = static_cast<int64_t>(std::max(seconds, 0.0));
-  return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
 }
 
 // A whole run: what is being done, how far it is, and where records go.
@@ -210,7 +206,8 @@ Status Run::PlanJobs() {
   }
   planned_ = true;
   if (!jobs_.empty())
-    Note(fmt::format("{} trainings, about {}", jobs_.size(), Clock(Rest())));
+    Note(fmt::format("{} trainings, about {}", jobs_.size(),
+                     FormatDuration(Rest())));
   return {};
 }
 
@@ -222,8 +219,9 @@ void Run::DropIfTooLong(Job& job) const {
   const double pace = foretold_ > 0 ? took_ / foretold_ : 1;
   const double seconds = pace * job.seconds;
   if (seconds <= left) return;
-  job.status = Exhausted(fmt::format(
-      "would take {:.0f} s of the {:.0f} s that are left", seconds, left));
+  job.status =
+      Exhausted(fmt::format("would take about {}, and {} are left",
+                            FormatDuration(seconds), FormatDuration(left)));
 }
 
 std::vector<json> Run::Read(const Job& job, const Model& model) {
@@ -319,10 +317,10 @@ Status Run::RunJob(const Job& job) {
   within_ = 1;
   Note(
       fmt::format("{} of {}: {} seed {}, {}: {:.0f} s, {:.0f} GFLOP/s, loss "
-                  "{:.3f}; {} gone, about {} to go",
+                  "{:.3f} nats; {} gone, about {} to go",
                   at_ + 1, jobs_.size(), job.spec, job.seed, job.task,
                   Since(begin), result->gflops, result->loss.back(),
-                  Clock(Since(start_)), Clock(Rest())));
+                  FormatDuration(Since(start_)), FormatDuration(Rest())));
   return {};
 }
 

@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+
+#include "bench/cli_parse.h"
 
 namespace saccade::bench {
 
@@ -15,12 +16,6 @@ Progress::~Progress() { Finish(); }
 namespace {
 
 constexpr double kShortest = 0.1;  // seconds of a phase
-
-// 75 s are 1:15.
-std::string Minutes(double seconds) {
-  const auto s = static_cast<int64_t>(std::ceil(seconds));
-  return fmt::format("{}:{:02}", s / 60, s % 60);
-}
 
 }  // namespace
 
@@ -104,10 +99,10 @@ void Progress::Draw(std::string_view what) {
   const double gone =
       std::chrono::duration<double>(Clock::now() - start_).count();
   // Cut to 79 columns, so that a line is never wrapped and left behind.
-  const std::string line =
-      fmt::format("[{}{}] {:3.0f} %  {} gone, {} left  {}",
-                  std::string(filled, '#'), std::string(kWidth - filled, '.'),
-                  100 * share, Minutes(gone), Minutes(Remaining()), what);
+  const std::string line = fmt::format(
+      "[{}{}] {:3.0f} %  {} gone, {} left  {}", std::string(filled, '#'),
+      std::string(kWidth - filled, '.'), 100 * share, FormatDuration(gone),
+      FormatDuration(Remaining()), what);
   err_ << "\r\x1b[K" << line.substr(0, 79) << std::flush;
 }
 

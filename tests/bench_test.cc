@@ -107,6 +107,15 @@ TEST_CASE("durations are read") {
     CHECK(!ParseDuration(bad).ok());
 }
 
+TEST_CASE("durations are written as people read them") {
+  CHECK(FormatDuration(-1) == "0 s");
+  CHECK(FormatDuration(0.2) == "1 s");
+  CHECK(FormatDuration(59) == "59 s");
+  CHECK(FormatDuration(59.5) == "1:00 min");
+  CHECK(FormatDuration(750) == "12:30 min");
+  CHECK(FormatDuration(3723) == "1:02:03 h");
+}
+
 TEST_CASE("globs match") {
   CHECK(GlobMatches("*", ""));
   CHECK(GlobMatches("soft*.n?ive", "softmax.naive"));

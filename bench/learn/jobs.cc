@@ -184,9 +184,8 @@ std::vector<std::string> DropToFit(const LearnOptions& o, double seconds,
   std::vector<std::string> sentences;
   const double all = SecondsOf(jobs);
   const std::string why = fmt::format(
-      "dropped, for the whole would take about {:.0f} s of the "
-      "{:.0f} s there are",
-      all, seconds);
+      "dropped, for the whole would take about {} of the {} there are",
+      FormatDuration(all), FormatDuration(seconds));
   double left = all;
   const auto drop = [&](Job& job) {
     left -= job.seconds;
