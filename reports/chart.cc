@@ -21,13 +21,16 @@ const char* NameOf(Scale scale) {
       return "bits";
     case Scale::kNats:
       return "nats";
+    case Scale::kRatio:
+      return "ratio";
   }
   return "";
 }
 
 bool Logarithmic(Scale scale) {
   return scale == Scale::kLength || scale == Scale::kMultiple ||
-         scale == Scale::kTime || scale == Scale::kBytes;
+         scale == Scale::kTime || scale == Scale::kBytes ||
+         scale == Scale::kRatio;
 }
 
 bool Shows(const Axis& axis, double number) {

@@ -19,6 +19,7 @@ enum class Scale : uint8_t {
   kShare,     // 0 .. 1
   kBits,      // bits a byte
   kNats,      // nats a token
+  kRatio,     // logarithmic, marked at 1
 };
 
 struct Axis {

@@ -43,6 +43,7 @@ struct Figure {
 struct Section {
   std::string id, title, lead;
   std::vector<Figure> figures;
+  std::vector<Figure> folded;  // more of the same kind
   std::vector<Table> tables;
 };
 

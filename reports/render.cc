@@ -113,6 +113,8 @@ data SectionData(const Section& section, bool html) {
   out.set("lead", Shown(section.lead));
   out.set("has_figures", !section.figures.empty());
   out.set("figures", ListData(section.figures, FigureData));
+  out.set("has_folded", html && !section.folded.empty());
+  out.set("folded", ListData(section.folded, FigureData));
   std::vector<Table> tables;
   for (const Table& table : section.tables) {
     if (html || !table.html_only) tables.push_back(table);
@@ -120,7 +122,7 @@ data SectionData(const Section& section, bool html) {
   const data listed = ListData(tables, [](const Table& table) {
     data item;
     item.set("table", TableData(table));
-    item.set("folded", table.html_only);
+    item.set("is_folded", table.html_only);
     return item;
   });
   out.set("tables", listed);

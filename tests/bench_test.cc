@@ -344,7 +344,7 @@ TEST_CASE("what is too long is found out by running it, not guessed") {
           result = r;
           return Status();
         },
-        [](double, std::string_view) {}, [](double, double) {});
+        [](double, std::string_view) {}, [](DType, double, double) {});
     CHECK(status.ok());
     return result;
   };

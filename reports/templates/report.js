@@ -46,6 +46,7 @@
     share: (n) => (100 * n).toFixed(n < 0.0995 ? 1 : 0) + " %",
     bits: (n) => n.toFixed(3),
     nats: (n) => n.toFixed(3),
+    ratio: (n) => +n.toPrecision(3) + "×",
   };
   // Ticks carry fewer digits than values.
   const TICKS = Object.assign({}, FORMATS, {
@@ -487,9 +488,15 @@
       off: new Set(),
       chart: null,
     };
-    figures.push(figure);
     legend(figure);
-    draw(figure);
+    // What is folded is drawn when it is first opened.
+    const fold = node.closest("details.more");
+    const begin = () => {
+      figures.push(figure);
+      draw(figure);
+    };
+    if (fold) fold.addEventListener("toggle", begin, { once: true });
+    else begin();
   }
   const redraw = () => figures.forEach(draw);
   dark.addEventListener("change", redraw);
