@@ -45,6 +45,7 @@ Examples:
   saccade compare --measure speed --only 'softmax.*' --peers all
   saccade compare --measure probes --probes mqar,induction
   saccade compare --measure lenses --only 'linear.*,softmax.flash+rope'
+  saccade compare --measure speed -n 32k,64k --longest 30s
   saccade compare --corpus a.txt b.txt --measure extrapolation)";
 
 constexpr char kVerifyExamples[] = R"(
@@ -92,6 +93,8 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
   c->add_option("--corpus", o->corpus,
                 "Text files; the last one is tested on, of one the last tenth");
   c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
+  c->add_option("--longest", o->longest,
+                "Leave out passes that take longer: 0.5s, 10s");
   c->add_option("--out", o->out,
                 "Folder for the record and the report, new or without a run");
   c->add_option("--resume", o->resume,

@@ -92,7 +92,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, peers, lengths, dims, dtypes, threads,
       passes, masks;
-  std::string budget, out, resume, command;
+  std::string budget, longest, out, resume, command;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   int64_t seed = 1;

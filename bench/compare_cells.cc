@@ -115,34 +115,55 @@ Result<Comparison::PlannedGroup> Comparison::PlanGroup(
   return group;
 }
 
+// Starts the peers of which something is in this run; says who is left out.
+void Comparison::FindPeers() {
+  peers_ = OpenPeers(o_.peers, host_.places, host_.stop);
+  std::erase_if(peers_, [this](const OpenedPeer& one) {
+    if (!one.peer) return false;
+    const Status found = SpecForPeer(*one.peer, o_.specs).status();
+    if (found.ok()) return false;
+    progress_.Clear();
+    fmt::print(host_.err, "saccade: {} is left out: {}\n", one.name,
+               found.message());
+    return true;
+  });
+}
+
+// The cell of a peer that is like one of ours, or why there is none.
+Result<PlannedCell> Comparison::PlanPeer(const OpenedPeer& one,
+                                         const CellSpec& cell) {
+  if (!one.peer) return one.status;
+  const auto [offer, fresh] = offers_.try_emplace(
+      fmt::format("{} {} {} {} {}", one.name, NameOf(cell.pass),
+                  NameOf(cell.dtype), NameOf(cell.shape.mask), cell.shape.dim));
+  if (fresh) offer->second = PeerOffers(*one.peer, cell, ExecOf(cell.threads));
+  if (!offer->second.ok()) return offer->second;
+  return PlanPeerCell(cell, one.peer.get());
+}
+
 // Adds the peers' cells of the same problem; records those that are not to be
 // had.
 Status Comparison::PlanPeers(const CellSpec& like, PlannedGroup* group) {
   for (const OpenedPeer& one : peers_) {
     CellSpec cell = like;
-    cell.spec = one.name;
-    Status why = one.status;
+    std::string version, computes;
     if (one.peer) {
-      const auto [offer, fresh] = offers_.try_emplace(fmt::format(
-          "{} {} {} {} {}", one.name, NameOf(like.pass), NameOf(like.dtype),
-          NameOf(like.shape.mask), like.shape.dim));
-      if (fresh)
-        offer->second = PeerOffers(*one.peer, cell, ExecOf(like.threads));
-      why = offer->second;
+      const Result<std::string> spec = SpecForPeer(*one.peer, o_.specs);
+      if (!spec.ok()) return spec.status();
+      cell.spec = computes = *spec;
+      version = one.peer->version();
     }
-    if (one.peer && why.ok()) {
-      Result<PlannedCell> planned = PlanPeerCell(cell, one.peer.get());
-      if (planned.ok()) {
-        if (!recorded_.Find(PeerRecord(cell, &*planned, one.peer->version())))
-          group->push_back(std::move(*planned));
-        continue;
-      }
-      why = planned.status();
+    Result<PlannedCell> planned = PlanPeer(one, cell);
+    cell.spec = one.name;
+    const Json r =
+        PeerRecord(cell, planned.ok() ? &*planned : nullptr, version, computes);
+    if (recorded_.Find(r)) continue;
+    if (planned.ok()) {
+      group->push_back(std::move(*planned));
+      continue;
     }
-    const Status status = Write(
-        WithStatus(PeerRecord(cell, nullptr,
-                              one.peer ? one.peer->version() : std::string()),
-                   "unsupported", why.message()));
+    const Status status =
+        Write(WithStatus(r, "unsupported", planned.status().message()));
     if (!status.ok()) return status;
   }
   return {};
@@ -151,7 +172,7 @@ Status Comparison::PlanPeers(const CellSpec& like, PlannedGroup* group) {
 Status Comparison::Speed() {
   progress_.Begin("speed");
   progress_.Update(0, "speed");
-  peers_ = OpenPeers(o_.peers, host_.places, host_.stop);
+  FindPeers();
   const Clock::time_point begin = Clock::now();
   const double seconds = o_.seconds.find("speed")->second;
   for (const Part& part : o_.speed) {
@@ -233,12 +254,12 @@ Status Comparison::MemoryCell(const Part& part, const CellSpec& cell,
       part.timing.memory_share * static_cast<double>(AvailableMemory());
   std::string why;
   if (takes > std::min(part.longest_child, seconds_left))
-    why = fmt::format(
-        "running it would take about {:.2g} s, more than {:.2g} s", takes,
-        std::max(0.0, std::min(part.longest_child, seconds_left)));
+    why = fmt::format("running it takes longer than {:.2g} s: about {:.2g} s",
+                      std::max(0.0, std::min(part.longest_child, seconds_left)),
+                      takes);
   if (room > 0 && static_cast<double>(planned.TotalBytes()) > room)
     why = fmt::format(
-        "it needs {:.2f} GiB, more than {:.0f} % of what is "
+        "memory is short: it needs {:.2f} GiB, more than {:.0f} % of what is "
         "available",
         static_cast<double>(planned.TotalBytes()) * 0x1p-30,
         100 * part.timing.memory_share);

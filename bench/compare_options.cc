@@ -160,6 +160,34 @@ Status ReadPeers(const CompareOverrides& over, CompareOptions* options) {
   return {};
 }
 
+// What is asked for by hand is measured: a profile's time is for its own cells.
+// Without a budget there is as much as these may need.
+void GiveTime(const CompareOverrides& over, CompareOptions* options) {
+  const bool by_hand = !(over.lengths + over.dims + over.dtypes + over.threads +
+                         over.passes + over.masks + over.peers)
+                            .empty();
+  if (!by_hand || !over.budget.empty()) return;
+  const auto give = [&](const char* measure, double seconds) {
+    const auto it = options->seconds.find(measure);
+    if (it != options->seconds.end())
+      it->second = std::max(it->second, seconds);
+  };
+  double speed = 0, memory = 0;
+  for (const Part& part : options->speed) {
+    const size_t rows =
+        part.specs.size() + (part.peers ? options->peers.size() : 0);
+    // Half of the cells may be as long as is allowed, and are run some times.
+    speed += static_cast<double>(part.grid.Groups(part.specs).size() * rows) *
+             (1 + part.timing.least_rounds * part.timing.longest_pass / 2);
+  }
+  for (const Part& part : options->memory)
+    memory += static_cast<double>(part.grid.Groups(part.specs).size() *
+                                  part.specs.size()) *
+              part.longest_child;
+  give("speed", speed);
+  give("memory", memory);
+}
+
 // Commas separate specs, except before knob=value.
 std::vector<std::string> SplitSpecs(std::string_view text) {
   std::vector<std::string> specs;
@@ -224,7 +252,7 @@ uint64_t Digest(const json& profile, const CompareOverrides& o) {
   return Hash(
       json::array({profile, o.only, o.measures, o.probes, o.peers, o.lengths,
                    o.dims, o.dtypes, o.threads, o.passes, o.masks, o.budget,
-                   o.batch, o.heads, o.kv_heads, o.corpus, o.seed})
+                   o.longest, o.batch, o.heads, o.kv_heads, o.corpus, o.seed})
           .dump());
 }
 
@@ -266,6 +294,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   if (status.ok()) status = ReadLenses(*profile, over, &options);
   if (status.ok()) status = ReadPeers(over, &options);
   if (!status.ok()) return status;
+  GiveTime(over, &options);
   options.resume = !over.resume.empty();
   if (options.resume && !over.out.empty() && over.out != over.resume)
     return Invalid("--resume: the run goes on in its own folder, not in --out");

@@ -140,6 +140,13 @@ Status ReadTiming(Sources* from, Part* part) {
   from->Number("longest_prefill", &t.longest_prefill, 1e-6, 36000);
   from->Number("memory_share", &t.memory_share, 0.01, 1);
   from->Number("longest_child", &part->longest_child, 0.1, 36000);
+  if (!from->over.longest.empty()) {
+    const Result<double> longest = ParseDuration(from->over.longest);
+    if (!longest.ok())
+      return Invalid(fmt::format("--longest: {}", longest.status().message()));
+    t.longest_pass = *longest;
+    t.longest_prefill = std::max(t.longest_prefill, *longest);
+  }
   t.least_rounds = static_cast<int>(least);
   t.most_rounds = static_cast<int>(std::max(least, most));
   t.seed = static_cast<uint64_t>(from->over.seed);
@@ -218,6 +225,11 @@ std::vector<std::vector<CellSpec>> Grid::Groups(
         for (const DType dtype : dtypes)
           for (const int t : threads)
             for (const Pass pass : passes) {
+              // Decoding is causal: no cell of its own without a mask, unless
+              // nothing else is asked for, which says so.
+              if (pass == Pass::kDecode && mask == Mask::kNone &&
+                  masks.size() > 1)
+                continue;
               std::vector<CellSpec>& group = groups.emplace_back();
               for (const std::string& spec : specs)
                 group.push_back({spec,

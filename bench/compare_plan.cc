@@ -53,8 +53,10 @@ void Comparison::ForetellSpeed() {
                 CellRecord("speed", cell, planned.ok() ? &*planned : nullptr)))
           continue;
         ++count;
-        fmt::print(host_.out, "speed {} {} {} -t {} {}: ", NameOf(cell.pass),
-                   cell.length, NameOf(cell.dtype), cell.threads, cell.spec);
+        fmt::print(host_.out,
+                   "speed {} {} {} {} -d {} -t {} {}: ", NameOf(cell.pass),
+                   cell.length, NameOf(cell.dtype), NameOf(cell.shape.mask),
+                   cell.shape.dim, cell.threads, cell.spec);
         if (!planned.ok()) {
           fmt::print(host_.out, "unsupported, {}\n",
                      planned.status().message());

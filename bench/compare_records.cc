@@ -18,12 +18,13 @@ using record::Json;
 // A long run with its raw samples stays well below this.
 constexpr std::uintmax_t kRoom = std::uintmax_t{16} << 20;  // bytes
 
-std::string Repeat(std::string_view kind, const CellSpec& c) {
-  const bool peer = kind == "peer";
+// `peer` may be empty.
+std::string Repeat(std::string_view measure, const std::string& spec,
+                   const std::string& peer, const CellSpec& c) {
   std::string command = fmt::format(
       "saccade compare --measure {} --only '{}'{} -n {} -d {} --heads {}",
-      peer ? "speed" : kind, peer ? Variants().front()->name : c.spec,
-      peer ? " --peers " + c.spec : "", c.length, c.shape.dim, c.shape.heads);
+      measure, spec, peer.empty() ? "" : " --peers " + peer, c.length,
+      c.shape.dim, c.shape.heads);
   if (c.shape.kv_heads > 0)
     command += fmt::format(" --kv-heads {}", c.shape.kv_heads);
   if (c.shape.batch > 1) command += fmt::format(" --batch {}", c.shape.batch);
@@ -120,7 +121,7 @@ Json CellRecord(std::string_view kind, const CellSpec& cell,
            "width {}, {}heads {} x {}", s.heads * s.dim,
            s.kv_heads > 0 ? fmt::format("key heads {}, ", s.kv_heads) : "",
            s.heads, s.dim)},
-      {"repeat", Repeat(kind, cell)}};
+      {"repeat", Repeat(kind, cell.spec, "", cell)}};
   if (planned) {
     const Problem& p = planned->problem;
     r["q_heads"] = p.q_heads;
@@ -132,17 +133,22 @@ Json CellRecord(std::string_view kind, const CellSpec& cell,
 }
 
 Json PeerRecord(const CellSpec& cell, const PlannedCell* planned,
-                const std::string& version) {
+                const std::string& version, const std::string& computes) {
   Json r = CellRecord("peer", cell, planned);
   r.erase("variant");
+  if (!computes.empty()) r["variant"] = computes;
   r["peer"] = cell.spec;
+  r["repeat"] = Repeat(
+      "speed",
+      computes.empty() ? std::string(Variants().front()->name) : computes,
+      cell.spec, cell);
   if (!version.empty()) r["version"] = version;
   return r;
 }
 
 Json SpeedRecord(const SpeedResult& result) {
   const PlannedCell& p = *result.planned;
-  Json r = p.peer ? PeerRecord(p.cell, &p, p.peer->version())
+  Json r = p.peer ? PeerRecord(p.cell, &p, p.peer->version(), p.computes)
                   : CellRecord("speed", p.cell, &p);
   if (p.peer) {
     r["kappa"] = p.variant->kappa;

@@ -58,9 +58,11 @@ record::Json WithStatus(record::Json record, std::string_view status,
 
 record::Json SpeedRecord(const SpeedResult& result);
 
-/// Of a peer's cell that was not timed: why not. `version` may be empty.
+/// Of a peer's cell that computes that spec. `version` and `computes` may be
+/// empty where the peer was never heard of, `planned` null.
 record::Json PeerRecord(const CellSpec& cell, const PlannedCell* planned,
-                        const std::string& version);
+                        const std::string& version,
+                        const std::string& computes);
 record::Json VerifyRecord(const VerifySummary& summary, double seconds);
 record::Json VariantRecord(const std::string& spec);
 

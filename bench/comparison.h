@@ -73,6 +73,8 @@ class Comparison {
   Status LastPeaks();
   Result<PlannedGroup> PlanGroup(const std::vector<CellSpec>& cells,
                                  std::string_view kind);
+  void FindPeers();
+  Result<PlannedCell> PlanPeer(const OpenedPeer& one, const CellSpec& cell);
   Status PlanPeers(const CellSpec& like, PlannedGroup* group);
   bool Verified(std::string_view name, Pass pass, DType dtype);
   const std::string* GateFailure(const CellSpec& cell) const;

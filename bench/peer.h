@@ -17,8 +17,9 @@
 
 namespace saccade::bench {
 
-/// One row of a comparison. A peer computes what the list's first variant
-/// does, the baseline: softmax attention. It holds one problem at a time.
+/// One row of a comparison. A peer computes what one variant does: the list's
+/// first, the baseline, softmax attention, unless it names another. It holds
+/// one problem at a time.
 class Peer {
  public:
   explicit Peer(std::string name) : name_(std::move(name)) {}
@@ -29,6 +30,8 @@ class Peer {
   const std::string& name() const { return name_; }
   /// "2.13.0"; empty when it was never heard of.
   virtual std::string version() const = 0;
+  /// The name of the variant whose function it computes; empty: the baseline.
+  virtual std::string computes() const { return {}; }
   /// Which operation runs, with which threads: a sentence. After Setup.
   virtual std::string how() const = 0;
   /// Bytes that the pass holds for each score, q_len * kv_len in every head:
@@ -94,8 +97,14 @@ Result<std::unique_ptr<Peer>> StartPeerProcess(std::string name,
                                                const PeerPlaces& places,
                                                const StopFlag* stop);
 
-/// The cell of a peer: planned as the baseline's, with the peer's name as its
-/// spec. As PlanCell.
+/// Of a run's specs, the first whose function a peer computes, which is without
+/// a position scheme; for the baseline's peers the baseline, measured or not.
+/// kUnsupported when there is none.
+Result<std::string> SpecForPeer(const Peer& peer,
+                                const std::vector<std::string>& specs);
+
+/// The cell of a peer: planned as that of cell.spec, which it computes, with
+/// the peer's name in place of the spec. As PlanCell.
 Result<PlannedCell> PlanPeerCell(const CellSpec& cell, Peer* peer);
 
 /// Whether a peer offers a cell's pass, storage, mask and heads at all, asked
@@ -116,7 +125,8 @@ class PeerRun {
   /// Holds the results of the last run against the oracle: all rows of out, or
   /// as many as a tenth of a second allows. For backward, gradients of such
   /// rows of q here, and those of q, k and v at a small length, where the
-  /// oracle's differences are to be had. kRefused when it could not be run.
+  /// oracle's differences are to be had. Without a mask, of others than the
+  /// baseline, the rows are the last. kRefused when it could not be run.
   CheckResult Check(Exec& exec);
 
   /// Whether the last run wrote only finite numbers.

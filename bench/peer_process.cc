@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "bench/child.h"
 #include "bench/peer.h"
@@ -47,6 +48,7 @@ class PeerProcess final : public Peer {
       return NotFound(missing);
     }
     version_ = TextOf(*hello, "version");
+    computes_ = TextOf(*hello, "computes");
     const auto bytes = hello->find("score_bytes");
     if (bytes != hello->end() && bytes->is_object())
       for (const Pass pass : kPasses)
@@ -55,6 +57,7 @@ class PeerProcess final : public Peer {
   }
 
   std::string version() const override { return version_; }
+  std::string computes() const override { return computes_; }
   std::string how() const override { return how_; }
   double ScoreBytes(Pass pass) const override {
     const auto it = score_bytes_.find(pass);
@@ -76,7 +79,11 @@ class PeerProcess final : public Peer {
                      {"dtype", NameOf(p.dtype)},
                      {"causal", p.mask != Mask::kNone},
                      {"scale", p.scale},
-                     {"threads", exec.slots()}};
+                     {"threads", exec.slots()},
+                     {"knobs", json::object()}};
+    for (const Knobs::Entry& knob : p.knobs.entries())
+      question["knobs"][knob.name] =
+          std::isnan(knob.number) ? json(knob.text) : json(knob.number);
     for (const PeerTensors::Item& item : tensors->items())
       question["tensors"][std::string(item.name)] = {
           {"offset", item.offset},
@@ -134,7 +141,7 @@ class PeerProcess final : public Peer {
   const StopFlag* const stop_;
   std::unique_ptr<ChildProcess> child_;
   int failures_ = 0;
-  std::string last_failure_, version_, how_;
+  std::string last_failure_, version_, computes_, how_;
   double seconds_ = 0;  // of the last run
   std::map<Pass, double> score_bytes_;
 };

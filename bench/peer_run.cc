@@ -30,11 +30,10 @@ Roundings RoundingsOf(const Problem& p, Pass pass) {
   return {unit, pass == Pass::kBackward ? 3 * unit : unit};
 }
 
-std::vector<double> Values(const View& view, int64_t begin, int64_t count) {
-  std::vector<double> values(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i)
-    values[static_cast<size_t>(i)] = ElementAt(view, begin + i);
-  return values;
+void Append(const View& view, int64_t begin, int64_t count,
+            std::vector<double>* values) {
+  for (int64_t i = begin; i < begin + count; ++i)
+    values->push_back(ElementAt(view, i));
 }
 
 void Write(const std::vector<double>& values, const View& view) {
@@ -50,8 +49,8 @@ void Write(const std::vector<double>& values, const View& view) {
   }
 }
 
-// Holds rows of queries against the oracle, each as a problem of its own: one
-// query, and the keys that it sees.
+// Holds rows of queries against the oracle, in pieces that are problems of
+// their own: some queries, and the keys that those may see.
 class RowCheck {
  public:
   RowCheck(const PlannedCell& cell, const PeerTensors& tensors)
@@ -62,66 +61,106 @@ class RowCheck {
     const double each = static_cast<double>(p_.kv_len) *
                         static_cast<double>(p_.qk_dim + p_.v_dim + 20) *
                         (backward ? kRunsOfGradient : 1);
-    const int64_t all = p_.batch * p_.q_heads * p_.q_len;
     const int64_t some =
         std::max(kLeastRows, static_cast<int64_t>(kRowWork / each));
-    if (all <= some) {
-      for (int64_t row = 0; row < all; ++row) Row(row, judge);
+    // A row of the baseline depends neither on its head nor, but for the keys
+    // that it sees, on its place; those of others may.
+    const bool alone = cell_.peer->computes().empty();
+    const int64_t heads = alone ? 1 : p_.q_heads;
+    if (!alone && p_.mask == Mask::kNone) {
+      // A piece ends where its keys do.
+      const int64_t rows = std::clamp<int64_t>(some / heads, 1, p_.q_len);
+      for (int64_t b = 0; b < p_.batch; ++b)
+        Check({b, 0, heads, p_.q_len - rows, rows}, judge);
+      return;
+    }
+    const int64_t groups = p_.q_heads / heads;
+    const int64_t all = p_.batch * groups * p_.q_len;
+    const auto check = [&](int64_t n) {
+      const int64_t head = n / p_.q_len;
+      Check({head / groups, head % groups, heads, n % p_.q_len, 1}, judge);
+    };
+    if (all * heads <= some) {
+      for (int64_t n = 0; n < all; ++n) check(n);
       return;
     }
     Rng rng(1);
-    Row(0, judge);
-    Row(all - 1, judge);
-    for (int64_t n = 2; n < some; ++n) Row(rng.Below(all), judge);
+    check(0);
+    check(all - 1);
+    for (int64_t n = 2; n * heads < some; ++n) check(rng.Below(all));
   }
 
  private:
-  void Row(int64_t row, Judge& judge) {
-    const int64_t head = row / p_.q_len, i = row % p_.q_len;
-    const int64_t kv_head = head / (p_.q_heads / p_.kv_heads);
+  // Rows first .. first + rows - 1 of queries, of some heads of a sequence.
+  struct Piece {
+    int64_t batch, head, heads, first, rows;
+  };
+
+  void Check(const Piece& x, Judge& judge) {
+    const int64_t group = p_.q_heads / p_.kv_heads;
+    const int64_t end = x.first + x.rows + p_.kv_len - p_.q_len;
     Problem one = p_;
-    one.batch = one.q_heads = one.kv_heads = one.q_len = 1;
-    one.mask = Mask::kNone;
-    if (p_.mask != Mask::kNone)
-      one.kv_len =
-          std::clamp<int64_t>(i + p_.kv_len - p_.q_len + 1, 0, p_.kv_len);
+    one.batch = 1;
+    one.q_heads = x.heads;
+    one.kv_heads = x.heads == 1 ? 1 : p_.kv_heads;
+    one.q_len = x.rows;
+    if (p_.mask != Mask::kNone) {
+      one.mask = Mask::kCausal;
+      one.kv_len = std::clamp<int64_t>(end, 0, p_.kv_len);
+    }
     Data data;
-    data.q = Values(t_["q"], row * p_.qk_dim, p_.qk_dim);
-    data.k = Values(t_["k"], kv_head * p_.kv_len * p_.qk_dim,
-                    one.kv_len * p_.qk_dim);
-    data.v =
-        Values(t_["v"], kv_head * p_.kv_len * p_.v_dim, one.kv_len * p_.v_dim);
+    const auto take = [&](const char* name, int64_t head, int64_t heads,
+                          int64_t first, int64_t rows) {
+      const View& view = t_[name];
+      std::vector<double> values;
+      for (int64_t h = head; h < head + heads; ++h)
+        Append(view, ((x.batch * view.heads + h) * view.len + first) * view.dim,
+               rows * view.dim, &values);
+      return values;
+    };
+    data.q = take("q", x.head, x.heads, x.first, x.rows);
+    data.k = take("k", x.head / group, one.kv_heads, 0, one.kv_len);
+    data.v = take("v", x.head / group, one.kv_heads, 0, one.kv_len);
     if (cell_.cell.pass == Pass::kBackward) {
-      data.dout = Values(t_["dout"], row * p_.v_dim, p_.v_dim);
-      Gradient(ReferenceOn(*cell_.variant, one, std::move(data)), row, judge);
+      data.dout = take("dout", x.head, x.heads, x.first, x.rows);
+      Gradient(ReferenceOn(*cell_.variant, one, std::move(data)), x, judge);
     } else {
-      Output(ReferenceOn(*cell_.variant, one, std::move(data)), row, judge);
+      Output(ReferenceOn(*cell_.variant, one, std::move(data)), x, judge);
     }
   }
 
-  void Output(const Reference& ref, int64_t row, Judge& judge) const {
+  // The row of the whole that is row n of a piece.
+  int64_t Whole(const Piece& x, int64_t n) const {
+    return (x.batch * p_.q_heads + x.head + n / x.rows) * p_.q_len + x.first +
+           n % x.rows;
+  }
+
+  void Output(const Reference& ref, const Piece& x, Judge& judge) const {
     const Roundings r = RoundingsOf(p_, Pass::kForward);
-    for (int64_t c = 0; c < p_.v_dim; ++c) {
-      const double want = ref.out[static_cast<size_t>(c)];
-      const double size = ref.size[static_cast<size_t>(c)];
+    for (int64_t n = 0; n < x.heads * x.rows * p_.v_dim; ++n) {
+      const int64_t row = Whole(x, n / p_.v_dim), c = n % p_.v_dim;
+      const double want = ref.out[static_cast<size_t>(n)];
+      const double size = ref.size[static_cast<size_t>(n)];
       judge.Check([&] { return Place("out", row, c); },
                   ElementAt(t_["out"], row * p_.v_dim + c), want, size,
                   r.want * std::abs(want) + r.size * size);
     }
   }
 
-  void Gradient(Reference ref, int64_t row, Judge& judge) const {
+  void Gradient(Reference ref, const Piece& x, Judge& judge) const {
     CheckCase c;
     c.variant = cell_.variant;
     c.pass = Pass::kBackward;
-    c.seed = static_cast<uint64_t>(row);
+    c.seed = static_cast<uint64_t>(Whole(x, 0));
     AddDerivatives(c, kQuery + 1, &ref);
     const Roundings r = RoundingsOf(p_, Pass::kBackward);
-    for (const Reference::Derivative& d : ref.derivatives)
-      judge.Check([&] { return Place("dq", row, d.index); },
-                  ElementAt(t_["dq"], row * p_.qk_dim + d.index), d.want,
-                  d.size,
+    for (const Reference::Derivative& d : ref.derivatives) {
+      const int64_t row = Whole(x, d.index / p_.qk_dim);
+      const int64_t column = d.index % p_.qk_dim;
+      judge.Check([&] { return Place("dq", row, column); },
+                  ElementAt(t_["dq"], row * p_.qk_dim + column), d.want, d.size,
                   r.want * std::abs(d.want) + r.size * d.size + d.noise);
+    }
   }
 
   std::string Place(std::string_view name, int64_t row, int64_t c) const {

@@ -22,8 +22,11 @@ constexpr Row kRows[] = {
     {"openblas", "", ""},
     {"torch", "peer_torch.py", "fused"},
     {"torch.math", "peer_torch.py", "math"},
+    {"torch.flex.window", "peer_torch_flex.py", "window"},
+    {"torch.flex.alibi", "peer_torch_flex.py", "alibi"},
     {"onnxruntime", "peer_onnxruntime.py", "contrib"},
     {"onnxruntime.attention", "peer_onnxruntime.py", "attention"},
+    {"onnxruntime.linear", "peer_onnxruntime.py", "linear"},
     {"ggml", "peer_ggml.py", ""},
 };
 
@@ -88,10 +91,22 @@ std::vector<OpenedPeer> OpenPeers(const std::vector<std::string>& names,
   return opened;
 }
 
+Result<std::string> SpecForPeer(const Peer& peer,
+                                const std::vector<std::string>& specs) {
+  const std::string name = peer.computes();
+  if (name.empty()) return std::string(Variants().front()->name);
+  for (const std::string& text : specs) {
+    const Result<Spec> spec = ParseSpec(text);
+    if (spec.ok() && spec->variant->name == name &&
+        spec->position.name == Position().name)
+      return text;
+  }
+  return Unsupported(
+      fmt::format("it computes {}, which is not in this run", name));
+}
+
 Result<PlannedCell> PlanPeerCell(const CellSpec& cell, Peer* peer) {
-  CellSpec of_baseline = cell;
-  of_baseline.spec = Variants().front()->name;
-  Result<PlannedCell> planned = PlanCell(of_baseline);
+  Result<PlannedCell> planned = PlanCell(cell);
   if (!planned.ok()) return planned;
   planned->peer = peer;
   planned->cell.spec = peer->name();

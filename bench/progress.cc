@@ -49,8 +49,8 @@ void Progress::Begin(std::string_view name) {
   if (terminal_) {
     Draw(name);
   } else {
-    err_ << fmt::format("saccade: {}, about {:.0f} s of {:.0f} s to go\n", name,
-                        phases_.empty() ? 0.0 : phases_[current_].seconds,
+    err_ << fmt::format("saccade: {}, at most {:.0f} s of {:.0f} s to go\n",
+                        name, phases_.empty() ? 0.0 : phases_[current_].seconds,
                         Remaining())
          << std::flush;
   }

@@ -23,7 +23,12 @@ double UndisturbedPeak(int threads, DType dtype) {
   return best;
 }
 
-constexpr double kFirstGuess = 0.05;  // share of peak, before anything is known
+// Share of peak before anything is known: an optimist's, for what is skipped
+// for a guess is never known better. The first run corrects it.
+constexpr double kFirstGuess = 0.5;
+
+// A first run that takes so many times the longest allowed is the last.
+constexpr double kFarOff = 2;
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
@@ -83,7 +88,8 @@ double TimeModel::Run(const PlannedCell& cell) const {
 }
 
 double TimeModel::Prefill(const PlannedCell& cell) const {
-  if (cell.cell.pass != Pass::kDecode) return 0;
+  // A peer is given its context.
+  if (cell.cell.pass != Pass::kDecode || cell.peer) return 0;
   const Cost cost = WholeCost(cell);
   const std::string forward = KeyOf(cell, Pass::kForward);
   const std::string own = "prefill " + forward;
@@ -121,24 +127,28 @@ double SpeedBench::Estimate(const PlannedCell& cell) const {
   return prefill + 2 * run + rounds * sample;
 }
 
+std::string SpeedBench::TooLong(double seconds) const {
+  return fmt::format(
+      "a pass takes longer than {:.3g} s (see --longest): about {:.2g} s",
+      settings_.longest_pass, seconds);
+}
+
 std::string SpeedBench::WhySkip(const PlannedCell& cell,
                                 double seconds_left) const {
   const double run = model_->Run(cell);
-  if (run > settings_.longest_pass)
-    return fmt::format(
-        "a pass would take about {:.2g} s, more than this profile's {:.2g} s",
-        run, settings_.longest_pass);
+  if (run > settings_.longest_pass) return TooLong(run);
   const double prefill = model_->Prefill(cell);
   if (prefill > settings_.longest_prefill)
     return fmt::format(
-        "filling the context would take about {:.2g} s, more than this "
-        "profile's {:.2g} s",
-        prefill, settings_.longest_prefill);
+        "filling the context takes longer than {:.3g} s (see --longest): about "
+        "{:.2g} s",
+        settings_.longest_prefill, prefill);
   const double needs = Estimate(cell);
   if (needs > seconds_left)
     return fmt::format(
-        "it needs about {:.2g} s, and of this profile's time for speed {:.2g} "
-        "s are left",
+        "the time for speed is used up (see --budget): it needs about {:.2g} "
+        "s, and {:.2g} s "
+        "are left",
         needs, std::max(0.0, seconds_left));
   const double gib = 0x1p-30;
   const double room =
@@ -146,7 +156,8 @@ std::string SpeedBench::WhySkip(const PlannedCell& cell,
   const auto bytes = static_cast<double>(cell.TotalBytes());
   if (room > 0 && bytes > room)
     return fmt::format(
-        "it needs {:.2f} GiB, more than {:.0f} % of what is available "
+        "memory is short: it needs {:.2f} GiB, more than {:.0f} % of what is "
+        "available "
         "({:.2f} GiB)",
         bytes * gib, 100 * settings_.memory_share, room * gib);
   return {};
@@ -215,7 +226,7 @@ Result<double> SpeedBench::WarmUp(Active* active, Exec& exec) {
 }
 
 // The same of a peer, and correct before fast. A peer may take more runs to
-// come to itself, for it chooses kernels and fills pools: three.
+// come to itself: its first may compile, others choose kernels and fill pools.
 Result<double> SpeedBench::WarmUpPeer(Active* active, Exec& exec) {
   Result<std::unique_ptr<PeerRun>> made =
       PeerRun::Make(active->planned, settings_.seed, exec);
@@ -228,8 +239,8 @@ Result<double> SpeedBench::WarmUpPeer(Active* active, Exec& exec) {
   active->result.worst = check.ratio;
   if (check.kind == CheckResult::Kind::kFail)
     return IoError(fmt::format("its result is wrong: {}", check.what));
-  for (int i = 0; i < 2 && seconds.ok() && *seconds < 0.02 && !stopped(); ++i)
-    seconds = active->peer->Run(1);
+  for (int i = 0; i < 2 && seconds.ok() && !stopped(); ++i)
+    if (i == 0 || *seconds < 0.02) seconds = active->peer->Run(1);
   return seconds;
 }
 
@@ -240,6 +251,8 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
   if (!warm.ok()) return warm.status();
   const double seconds = std::max(*warm, 1e-7);
   model_->Learn(cell, seconds);
+  if (seconds > kFarOff * settings_.longest_pass)
+    return Exhausted(TooLong(seconds));
   double iterations = std::ceil(settings_.sample_seconds / seconds);
   if (cell.cell.pass == Pass::kDecode && !cell.peer)
     iterations = std::min(

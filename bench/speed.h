@@ -106,6 +106,7 @@ class SpeedBench {
 
  private:
   struct Active;
+  std::string TooLong(double seconds) const;
   Status RunBatch(const std::vector<const PlannedCell*>& cells, Exec& exec,
                   const Emit& emit, const Tick& tick, const PeakSample& peaks);
   Status Begin(Active* active, Exec& exec);

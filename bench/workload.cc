@@ -181,6 +181,7 @@ Result<PlannedCell> PlanCell(const CellSpec& cell) {
   if (!spec.ok()) return spec.status();
   PlannedCell planned;
   planned.cell = cell;
+  planned.computes = cell.spec;
   planned.variant = spec->variant;
   const Traits& traits = spec->variant->traits;
   if (cell.pass == Pass::kBackward && !traits.backward)

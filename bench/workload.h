@@ -51,6 +51,7 @@ struct PlannedCell {
   CellSpec cell;
   const Variant* variant = nullptr;
   Peer* peer = nullptr;  // who runs it; null: the variant, by the plan
+  std::string computes;  // the spec; of a peer, that whose function it computes
   Problem problem;       // resolved; q_len 1 and kv_len the context for decode
   std::unique_ptr<Plan> plan;  // of another problem for decode, see `capacity`
   int64_t chunk = 0;           // decode: tokens that the plan takes at once

@@ -23,6 +23,8 @@ const char* NameOf(Scale scale) {
       return "nats";
     case Scale::kSize:
       return "size";
+    case Scale::kRatio:
+      return "ratio";
   }
   return "";
 }
@@ -30,7 +32,7 @@ const char* NameOf(Scale scale) {
 bool Logarithmic(Scale scale) {
   return scale == Scale::kLength || scale == Scale::kMultiple ||
          scale == Scale::kTime || scale == Scale::kBytes ||
-         scale == Scale::kSize;
+         scale == Scale::kSize || scale == Scale::kRatio;
 }
 
 bool Shows(const Axis& axis, double number) {

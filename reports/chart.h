@@ -20,6 +20,7 @@ enum class Scale : uint8_t {
   kBits,      // bits a byte
   kNats,      // nats a token
   kSize,      // of no unit, logarithmic
+  kRatio,     // logarithmic, marked at 1
 };
 
 struct Axis {

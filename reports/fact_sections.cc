@@ -77,6 +77,13 @@ Cell GapCell(const Outcome& outcome) {
   return {WordFor(outcome), "", fail ? "fail" : "quiet"};
 }
 
+std::vector<Figure>& FiguresFor(const Model& model, size_t i,
+                                Section* section) {
+  constexpr size_t kOpen = 4;
+  return i == 0 || model.settings.size() <= kOpen ? section->figures
+                                                  : section->folded;
+}
+
 std::string IdOf(const std::string& prefix, size_t number) {
   return fmt::format("{}-{}", prefix, number + 1);
 }

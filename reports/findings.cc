@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "reports/contest.h"
 #include "reports/text.h"
 #include "reports/verdict.h"
 
@@ -195,6 +196,19 @@ std::string Memory(const Model& model) {
       steady == 0 ? "any other" : fmt::format("the other {}", steady));
 }
 
+std::string Peers(const Model& model) {
+  const Standing standing = StandingOf(ContestsOf(model));
+  if (standing.cells == 0) return "";
+  return fmt::format(
+      "Against outside implementations of the same function, ours is ahead of "
+      "all in {} of {} cells{}.",
+      standing.ahead, standing.cells,
+      standing.tied == 0
+          ? ""
+          : fmt::format(" and tied with the fastest of them in {}",
+                        standing.tied));
+}
+
 std::string Checks(const Model& model, const Verdict& verdict) {
   Names wrong;
   size_t checked = 0;
@@ -240,10 +254,9 @@ std::string Claims(const Model& model) {
 std::vector<std::string> MakeFindings(const Model& model,
                                       const Verdict& verdict) {
   std::vector<std::string> findings = {
-      Checks(model, verdict), Fastest(model, verdict),
-      Growth(model, verdict), Lightest(model, verdict),
-      Memory(model),          Text(model, verdict),
-      Recall(model, verdict), Claims(model)};
+      Checks(model, verdict), Fastest(model, verdict),  Peers(model),
+      Growth(model, verdict), Lightest(model, verdict), Memory(model),
+      Text(model, verdict),   Recall(model, verdict),   Claims(model)};
   std::erase(findings, "");
   return findings;
 }

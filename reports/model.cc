@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "reports/order.h"
 #include "reports/roster.h"
@@ -177,6 +178,7 @@ class Builder {
     const int entry = EntryOf(record);
     Timing timing;
     timing.outcome = OutcomeOf(record);
+    if (record.kind() == "peer") timing.computes = Get(record, "variant");
     if (timing.outcome.ok()) {
       timing.ns = Median(record.Numbers("ns"));
       const double median = record.Number("median_ns");
@@ -418,37 +420,66 @@ class Builder {
     }
   }
 
-  // Cells of one pass that are missing for one reason make one line.
+  // Cells of an entry that are missing for one reason make one line.
+  struct Missing {
+    Outcome outcome;
+    std::set<size_t> settings;
+    std::set<std::string> passes;
+    std::set<int64_t> lengths;
+    int cells = 0;
+  };
+  using MissingKey = std::pair<int, std::string>;  // entry, reason
+
   template <class Cell>
-  void ListGaps(const std::string& what, const std::string& setting,
-                const ByEntry<Cell>& cells) {
+  void Collect(size_t setting, const std::string& pass,
+               const ByEntry<Cell>& cells,
+               std::map<MissingKey, Missing>& missing) const {
     for (const auto& [entry, lengths] : cells) {
-      std::map<std::string, std::pair<Outcome, std::string>> reasons;
       for (const auto& [length, cell] : lengths) {
         if (cell.outcome.ok()) continue;
-        auto& [outcome, list] = reasons[cell.outcome.reason];
-        outcome = cell.outcome;
-        list += (list.empty() ? "" : ", ") + FormatLength(length);
-      }
-      for (const auto& [reason, gap] : reasons) {
-        model_.gaps.push_back(
-            {entry, fmt::format("{}, n = {}{}", what, gap.second, setting),
-             gap.first});
+        const std::string reason = ReasonClass(cell.outcome);
+        const auto [it, fresh] = missing.try_emplace({entry, reason});
+        Missing& m = it->second;
+        if (fresh) m.outcome = cell.outcome;
+        if (m.outcome.reason != cell.outcome.reason) m.outcome.reason = reason;
+        m.settings.insert(setting);
+        m.passes.insert(pass);
+        m.lengths.insert(length);
+        ++m.cells;
       }
     }
   }
 
-  void ListGaps() {
-    for (const Setting& setting : model_.settings) {
-      const std::string where =
-          model_.settings.size() > 1 ? " (" + setting.name + ")" : "";
-      for (const auto& [pass, cells] : setting.times) {
-        ListGaps("time, " + pass, where, cells);
-      }
-      for (const auto& [pass, cells] : setting.weights) {
-        ListGaps("memory, " + pass, where, cells);
-      }
+  void AddGaps(const std::string& what,
+               const std::map<MissingKey, Missing>& missing) {
+    for (const auto& [key, m] : missing) {
+      std::vector<std::string> passes;
+      for (const char* const pass : kPasses)
+        if (m.passes.contains(pass)) passes.emplace_back(pass);
+      std::string text = what + ", " + JoinNames(passes) + ", n = ";
+      for (const int64_t length : m.lengths)
+        text +=
+            (length == *m.lengths.begin() ? "" : ", ") + FormatLength(length);
+      const size_t all = model_.settings.size();
+      if (all > 1)
+        text +=
+            m.settings.size() > 1
+                ? fmt::format(" (in {} of {} settings)", m.settings.size(), all)
+                : " (" + model_.settings[*m.settings.begin()].name + ")";
+      model_.gaps.push_back({key.first, text, m.outcome, m.cells});
     }
+  }
+
+  void ListGaps() {
+    std::map<MissingKey, Missing> times, weights;
+    for (size_t i = 0; i < model_.settings.size(); ++i) {
+      for (const auto& [pass, cells] : model_.settings[i].times)
+        Collect(i, pass, cells, times);
+      for (const auto& [pass, cells] : model_.settings[i].weights)
+        Collect(i, pass, cells, weights);
+    }
+    AddGaps("time", times);
+    AddGaps("memory", weights);
     for (const auto* curves : {&model_.texts, &model_.probes}) {
       for (const auto& [key, curve] : *curves) {
         if (curve.outcome.ok()) continue;
@@ -489,6 +520,11 @@ double Look::value() const {
   double sum = 0;
   for (const auto& [seed, value] : seeds) sum += value;
   return sum / static_cast<double>(seeds.size());
+}
+
+std::string ReasonClass(const Outcome& outcome) {
+  if (outcome.kind != Outcome::Kind::kSkipped) return outcome.reason;
+  return outcome.reason.substr(0, outcome.reason.find(": "));
 }
 
 Model MakeModel(const std::vector<Run>& runs) {

@@ -35,9 +35,17 @@ struct Outcome {
   bool ok() const { return kind == Kind::kOk; }
 };
 
+/// The passes, in the order of reports.
+inline constexpr const char* kPasses[] = {"forward", "backward", "decode"};
+
+/// A reason without its numbers, which differ from cell to cell: what stands
+/// before ": " when it was skipped.
+std::string ReasonClass(const Outcome& outcome);
+
 /// Time of a pass at one length.
 struct Timing {
   Outcome outcome;
+  std::string computes;  // of a peer: the variant whose function; or empty
   Estimate ns;
   double flops = kNaN, bytes = kNaN;
   double peak_share = kNaN, bandwidth_share = kNaN;
@@ -134,8 +142,9 @@ struct Claim {
 /// Measurements that are missing, and why.
 struct Gap {
   int entry = 0;
-  std::string what;  // "forward, n = 8k, 16k"
+  std::string what;  // "time, forward, n = 8k, 16k"
   Outcome outcome;
+  int cells = 1;
 };
 
 struct Peak {

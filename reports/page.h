@@ -44,6 +44,7 @@ struct Section {
   std::string id, title, lead;
   std::vector<Table> summary;  // before the figures, where a page can
   std::vector<Figure> figures;
+  std::vector<Figure> folded;  // more of the same kind
   std::vector<Table> tables;
 };
 

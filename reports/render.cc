@@ -114,6 +114,8 @@ data SectionData(const Section& section, bool html) {
   out.set("summary", ListData(section.summary, TableData));
   out.set("has_figures", !section.figures.empty());
   out.set("figures", ListData(section.figures, FigureData));
+  out.set("has_folded", html && !section.folded.empty());
+  out.set("folded", ListData(section.folded, FigureData));
   std::vector<Table> tables;
   // Markdown has its tables behind the figures.
   if (!html) tables = section.summary;
@@ -123,7 +125,7 @@ data SectionData(const Section& section, bool html) {
   const data listed = ListData(tables, [](const Table& table) {
     data item;
     item.set("table", TableData(table));
-    item.set("folded", table.html_only);
+    item.set("is_folded", table.html_only);
     return item;
   });
   out.set("tables", listed);

@@ -19,8 +19,9 @@ namespace saccade::reports {
 Status WriteReport(const std::vector<std::string>& run_files,
                    const std::string& out_dir);
 
-/// The verdict of a run as a table of plain text, with a line or two of
-/// findings below it; ends with a newline.
+/// The verdict of a run as plain text: its table, the findings, how ours
+/// stands to peers, and what was not measured for which reasons; ends with a
+/// newline.
 std::string VerdictTable(const record::Run& run);
 
 }  // namespace saccade::reports

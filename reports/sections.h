@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "reports/contest.h"
 #include "reports/model.h"
 #include "reports/page.h"
 #include "reports/verdict.h"
@@ -20,6 +21,8 @@ Section PeakSection(const Model& model);
 
 // peer_section.cc
 bool HasPeers(const Model& model);
+/// A row each peer, a column each pass.
+Table MeanRatioTable(const Model& model, const std::vector<Contest>& contests);
 Section PeerSection(const Model& model);
 
 // memory_section.cc
@@ -57,6 +60,10 @@ Cell EntryCell(const Entry& entry);
 
 /// The cell that stands where a figure is missing.
 Cell GapCell(const Outcome& outcome);
+
+/// Where the figures of the i-th setting go: those of many settings are folded
+/// but for the first's.
+std::vector<Figure>& FiguresFor(const Model& model, size_t i, Section* section);
 
 /// A name fit for an HTML id.
 std::string IdOf(const std::string& prefix, size_t number);

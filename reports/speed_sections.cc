@@ -248,11 +248,13 @@ Section TimeSection(const Model& model) {
   section.lead =
       "On logarithmic axes a power law is a straight line; its slope, fitted "
       "over the longest lengths, stands in the legend.";
-  for (const Setting& setting : model.settings) {
+  size_t count = 0;
+  for (size_t i = 0; i < model.settings.size(); ++i) {
+    const Setting& setting = model.settings[i];
     for (const std::string pass : {"forward", "backward"}) {
       if (!setting.times.contains(pass)) continue;
-      section.figures.push_back(TimeFigure(
-          model, setting, pass, IdOf("time", section.figures.size())));
+      FiguresFor(model, i, &section)
+          .push_back(TimeFigure(model, setting, pass, IdOf("time", count++)));
     }
   }
   if (!model.settings.empty()) section.tables.push_back(EveryCell(model));
@@ -267,10 +269,13 @@ Section DecodeSection(const Model& model) {
   section.lead =
       "The cost of one more token when so many are held already: what "
       "generating text pays for its context.";
-  for (const Setting& setting : model.settings) {
+  size_t count = 0;
+  for (size_t i = 0; i < model.settings.size(); ++i) {
+    const Setting& setting = model.settings[i];
     if (!setting.times.contains("decode")) continue;
-    section.figures.push_back(TimeFigure(
-        model, setting, "decode", IdOf("decode", section.figures.size())));
+    FiguresFor(model, section.figures.size(), &section)
+        .push_back(
+            TimeFigure(model, setting, "decode", IdOf("decode", count++)));
   }
   return section;
 }
@@ -282,15 +287,19 @@ Section PeakSection(const Model& model) {
   section.lead =
       "How much of what this machine can do a pass reaches: room for a better "
       "kernel, told apart from work that a method does not do.";
-  for (const Setting& setting : model.settings) {
+  size_t count = 0;
+  for (size_t i = 0; i < model.settings.size(); ++i) {
+    const Setting& setting = model.settings[i];
+    std::vector<Figure>& figures = FiguresFor(model, i, &section);
     for (const std::string pass : {"forward", "backward"}) {
       if (!setting.times.contains(pass)) continue;
-      Figure figure = ShareFigure(model, setting, pass,
-                                  IdOf("peak", section.figures.size()));
+      Figure figure = ShareFigure(model, setting, pass, IdOf("peak", count));
       if (figure.chart["series"].empty()) continue;
-      section.figures.push_back(std::move(figure));
+      figures.push_back(std::move(figure));
+      ++count;
     }
     Table rates = RateTable(model, setting);
+    rates.html_only = &figures == &section.folded;
     if (model.settings.size() > 1) rates.caption += ", " + setting.name;
     if (!rates.rows.empty()) section.tables.push_back(std::move(rates));
   }

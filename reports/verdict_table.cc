@@ -1,7 +1,6 @@
-// The verdict as a table: for the page, for pasting, and for the terminal.
+// The verdict as a table.
 #include <fmt/format.h>
 
-#include "reports/report.h"
 #include "reports/sections.h"
 #include "reports/text.h"
 #include "reports/verdict.h"
@@ -188,37 +187,6 @@ std::string Note(const Verdict& verdict) {
   return note + ".";
 }
 
-// The rows of a table in columns of equal width.
-std::string Align(const Table& table, size_t columns) {
-  std::vector<size_t> widths;
-  for (size_t c = 0; c < columns; ++c) {
-    size_t width = Width(table.columns[c].text);
-    for (const auto& row : table.rows) {
-      width = std::max(width, Width(row[c].text));
-    }
-    widths.push_back(width);
-  }
-  const auto line = [&](const auto& text_of) {
-    std::string out;
-    for (size_t c = 0; c < columns; ++c) {
-      const std::string text = text_of(c);
-      const std::string pad(widths[c] - Width(text), ' ');
-      out += c > 0 ? "  " : "";
-      out += table.columns[c].number ? pad + text : text + pad;
-    }
-    out.erase(out.find_last_not_of(' ') + 1);
-    return out + "\n";
-  };
-  std::string out = line([&](size_t c) { return table.columns[c].text; });
-  size_t total = 2 * (columns - 1);
-  for (const size_t width : widths) total += width;
-  out += std::string(total, '-') + "\n";
-  for (const auto& row : table.rows) {
-    out += line([&](size_t c) { return row[c].text; });
-  }
-  return out;
-}
-
 }  // namespace
 
 Table VerdictTableOf(const Model& model, const Verdict& verdict) {
@@ -236,19 +204,6 @@ std::string WithoutRows(const Model& model) {
   return model.looks.empty() ? "Nothing was measured."
                              : "Nothing was timed, weighed or trained; the "
                                "lenses are in the report.";
-}
-
-std::string VerdictTable(const record::Run& run) {
-  const Model model = MakeModel({run});
-  const Verdict verdict = MakeVerdict(model);
-  if (verdict.rows.empty()) return WithoutRows(model) + "\n";
-  const Table table = VerdictTableOf(model, verdict);
-  // The last column is prose, too wide for a terminal.
-  std::string out = Align(table, table.columns.size() - 1) + "\n";
-  for (const std::string& finding : verdict.findings) {
-    out += "- " + finding + "\n";
-  }
-  return out;
 }
 
 }  // namespace saccade::reports

@@ -34,7 +34,7 @@ bool Has(std::string_view text, std::string_view part) {
 
 CellSpec Cell(Pass pass, int64_t length, int64_t kv_heads, Mask mask,
               DType dtype = DType::kF32) {
-  return {.spec = "",
+  return {.spec = std::string(Variants().front()->name),
           .shape = {.batch = 2,
                     .heads = 4,
                     .kv_heads = kv_heads,
@@ -65,11 +65,13 @@ CheckResult CheckOf(Peer& peer, const CellSpec& cell) {
 TEST_CASE("peers are named one by one, by package or all at once") {
   const auto all = ParsePeers("all");
   REQUIRE(all.ok());
-  CHECK(*all == std::vector<std::string>{"openblas", "torch", "torch.math",
-                                         "onnxruntime", "onnxruntime.attention",
-                                         "ggml"});
-  CHECK(*ParsePeers("ggml, torch") ==
-        std::vector<std::string>{"torch", "torch.math", "ggml"});
+  CHECK(*all == std::vector<std::string>{
+                    "openblas", "torch", "torch.math", "torch.flex.window",
+                    "torch.flex.alibi", "onnxruntime", "onnxruntime.attention",
+                    "onnxruntime.linear", "ggml"});
+  CHECK(*ParsePeers("ggml, onnxruntime") ==
+        std::vector<std::string>{"onnxruntime", "onnxruntime.attention",
+                                 "onnxruntime.linear", "ggml"});
   CHECK(*ParsePeers("torch.math") == std::vector<std::string>{"torch.math"});
   const auto unknown = ParsePeers("openblas,torhc");
   CHECK(unknown.status().code() == Code::kNotFound);
@@ -111,19 +113,26 @@ TEST_CASE("what a peer does not offer is said so") {
   }
 }
 
-// The list's first variant as a peer; one element of one tensor may be off.
+// A variant, the list's first unless named, as a peer; the elements of one
+// tensor may be off.
 class OwnPeer final : public Peer {
  public:
-  OwnPeer(std::string spoilt, double by)
-      : Peer("own"), spoilt_(std::move(spoilt)), by_(by) {}
+  OwnPeer(std::string spoilt, double by, std::string computes = "")
+      : Peer("own"),
+        spoilt_(std::move(spoilt)),
+        by_(by),
+        computes_(std::move(computes)) {}
 
+  std::string computes() const override { return computes_; }
   std::string version() const override { return "1"; }
   std::string how() const override { return "ours"; }
   double ScoreBytes(Pass) const override { return 0; }
 
   Status Setup(const Problem& problem, Pass pass, PeerTensors* tensors,
                Exec& exec) override {
-    auto plan = MakePlan(*Variants().front(), problem);
+    const Variant* const variant =
+        computes_.empty() ? Variants().front() : Find(computes_);
+    auto plan = MakePlan(*variant, problem);
     if (!plan.ok()) return plan.status();
     plan_ = std::move(*plan);
     pass_ = pass;
@@ -168,6 +177,7 @@ class OwnPeer final : public Peer {
  private:
   const std::string spoilt_;
   const double by_;
+  const std::string computes_;
   std::unique_ptr<Plan> plan_;
   Pass pass_ = Pass::kForward;
   PeerTensors* tensors_ = nullptr;
@@ -194,6 +204,42 @@ TEST_CASE("a wrong result of a peer is found, in every tensor it writes") {
       CHECK(check.ratio > Variants().front()->kappa);
     }
   }
+}
+
+TEST_CASE("a peer is held against the variant whose function it computes") {
+  const std::vector<std::string> specs = {"softmax.window:size=9+rope",
+                                          "softmax.window:size=9,sinks=2",
+                                          "softmax.window", "linear.elu"};
+  CHECK(*SpecForPeer(OwnPeer("", 0), specs) == Variants().front()->name);
+  CHECK(*SpecForPeer(OwnPeer("", 0, "softmax.window"), specs) == specs[1]);
+  const Status none =
+      SpecForPeer(OwnPeer("", 0, "softmax.alibi"), specs).status();
+  CHECK(none.code() == Code::kUnsupported);
+  CHECK(Has(none.message(), "softmax.alibi"));
+  for (const std::string spec :
+       {"softmax.window:size=9,sinks=2", "softmax.alibi", "linear.elu"})
+    for (const Mask mask : {Mask::kNone, Mask::kCausal})
+      for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+        CAPTURE(spec);
+        CAPTURE(std::string(NameOf(mask)));
+        CAPTURE(std::string(NameOf(pass)));
+        // Longer than what is checked whole.
+        CellSpec cell = Cell(pass, 600, 2, mask);
+        cell.shape.batch = 1;
+        cell.spec = spec;
+        const std::string name = spec.substr(0, spec.find(':'));
+        OwnPeer right("", 0, name);
+        const CheckResult good = CheckOf(right, cell);
+        INFO(good.what);
+        CHECK(good.kind == CheckResult::Kind::kOk);
+        if (pass == Pass::kBackward) continue;
+        OwnPeer wrong("out", 1e-2, name);
+        CHECK(CheckOf(wrong, cell).kind == CheckResult::Kind::kFail);
+        // Another function, which has no knobs, is not taken for it.
+        OwnPeer other("", 0, "softmax.flash");
+        if (spec == name)
+          CHECK(CheckOf(other, cell).kind == CheckResult::Kind::kFail);
+      }
 }
 
 TEST_CASE("the judge holds a NaN for the worst error there is") {

@@ -1,7 +1,9 @@
-"""ONNX Runtime; "contrib" or "attention" as argument.
+"""ONNX Runtime; "contrib", "attention" or "linear" as argument.
 
 contrib: its own MultiHeadAttention for full attention, GroupQueryAttention for
 causal attention and decoding. attention: the Attention operator of ONNX.
+linear: its own LinearAttention, with the features of linear.elu made before it,
+and a column of ones beside the values, whose result is what to divide by.
 Models are made in memory.
 """
 import sys
@@ -17,13 +19,17 @@ except ImportError as error:
     protocol.missing(error)
 
 
-def model_of(node, inputs, outputs):
+EPSILON = 1e-6  # of linear.elu
+
+
+def model_of(nodes, inputs, outputs, constants=()):
     def info(name, kind, shape):
         return helper.make_tensor_value_info(name, kind, shape)
 
-    graph = helper.make_graph([node], "attention",
+    graph = helper.make_graph(nodes, "attention",
                               [info(*i) for i in inputs],
-                              [info(*o) for o in outputs])
+                              [info(*o) for o in outputs],
+                              [helper.make_tensor(*c) for c in constants])
     model = helper.make_model(graph, opset_imports=[
         helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)])
     model.ir_version = 11
@@ -42,6 +48,11 @@ class OnnxRuntime:
 
     def __init__(self, which):
         self.standard = which == "attention"
+        self.linear = which == "linear"
+        if self.linear:
+            self.computes = "linear.elu"
+            self.score_bytes = {}
+            return
         # Attention holds scores and weights, GroupQueryAttention weights;
         # MultiHeadAttention works in blocks.
         held = 8 if self.standard else 4
@@ -55,7 +66,9 @@ class OnnxRuntime:
             raise protocol.Unsupported("its attention on CPUs has no bf16")
         if p.qk_dim != p.v_dim:
             raise protocol.Unsupported("its heads have one width")
-        if self.standard:
+        if self.linear:
+            operator, model, feeds = self.linear_attention(p)
+        elif self.standard:
             operator, model, feeds = self.attention(p)
         elif p.causal:
             operator, model, feeds = self.grouped(p)
@@ -76,12 +89,18 @@ class OnnxRuntime:
         for name, array in feeds.items():
             self.binding.bind_cpu_input(name, array)
         self.feeds = feeds  # bound, not copied
-        self.out = np.empty(p.arrays["out"].shape if self.standard else
-                            (p.batch, p.q_len, p.q_heads * p.v_dim),
-                            np.float32)
+        shape = (p.batch, p.q_len, p.q_heads * p.v_dim)
+        if self.standard:
+            shape = p.arrays["out"].shape
+        elif self.linear:
+            shape = (p.batch, p.q_len, p.q_heads, p.v_dim)
+        self.out = np.empty(shape, np.float32)
         self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape,
                                  self.out.ctypes.data)
-        for name in ("k", "v") if p.causal and not self.standard else ():
+        if self.linear:
+            self.binding.bind_output("state", "cpu")
+        grouped = p.causal and not self.standard and not self.linear
+        for name in ("k", "v") if grouped else ():
             past = feeds["past_" + name]
             if p.q_len < p.kv_len:  # appends in place
                 self.binding.bind_output("present_" + name, "cpu", 0,
@@ -101,7 +120,7 @@ class OnnxRuntime:
         feeds = {n: p.arrays[n].copy() for n in ("q", "k", "v")}
         kind = TensorProto.FLOAT
         return "Attention", model_of(
-            node, [(n, kind, a.shape) for n, a in feeds.items()],
+            [node], [(n, kind, a.shape) for n, a in feeds.items()],
             [("out", kind, None)]), feeds
 
     @staticmethod
@@ -112,7 +131,7 @@ class OnnxRuntime:
         feeds = {n: token_major(p.arrays[n]) for n in ("q", "k", "v")}
         kind = TensorProto.FLOAT
         return "MultiHeadAttention", model_of(
-            node, [(n, kind, a.shape) for n, a in feeds.items()],
+            [node], [(n, kind, a.shape) for n, a in feeds.items()],
             [("out", kind, None)]), feeds
 
     @staticmethod
@@ -136,9 +155,49 @@ class OnnxRuntime:
         kinds = {np.dtype(np.float32): TensorProto.FLOAT,
                  np.dtype(np.int32): TensorProto.INT32}
         return "GroupQueryAttention", model_of(
-            node, [(n, kinds[a.dtype], a.shape) for n, a in feeds.items()],
+            [node], [(n, kinds[a.dtype], a.shape) for n, a in feeds.items()],
             [(n, TensorProto.FLOAT, None)
              for n in ("out", "present_k", "present_v")]), feeds
+
+    @staticmethod
+    def linear_attention(p):
+        if not p.causal:
+            raise protocol.Unsupported("its LinearAttention is causal")
+        if p.q_heads != p.kv_heads:
+            raise protocol.Unsupported(
+                "its LinearAttention on CPUs has no grouped heads")
+        # Of the keys and values before the queries' own, their sum.
+        past = p.kv_len - p.q_len
+        keys, values = p.arrays["k"], p.arrays["v"]
+        values = np.concatenate(
+            [values, np.ones_like(values[..., :1])], axis=3)
+        old = keys[:, :, :past]
+        features = np.where(old > 0, old + 1, np.exp(np.minimum(old, 0)))
+        feeds = {"q": token_major(p.arrays["q"]),
+                 "k": token_major(keys[:, :, past:]),
+                 "v": token_major(values[:, :, past:]),
+                 "past": np.ascontiguousarray(
+                     features.transpose(0, 1, 3, 2) @ values[:, :, :past])}
+        kind = TensorProto.FLOAT
+        nodes = [helper.make_node(*n) for n in (
+            ("Elu", ["q"], ["q_elu"]), ("Add", ["q_elu", "one"], ["q_feature"]),
+            ("Elu", ["k"], ["k_elu"]), ("Add", ["k_elu", "one"], ["k_feature"]),
+            ("Reshape", ["sums", "shape"], ["heads"]),
+            ("Add", ["weight", "epsilon"], ["divisor"]),
+            ("Div", ["weighted", "divisor"], ["out"]))]
+        nodes.insert(4, helper.make_node(
+            "LinearAttention", ["q_feature", "k_feature", "v", "past"],
+            ["sums", "state"], domain="com.microsoft", update_rule="linear",
+            q_num_heads=p.q_heads, kv_num_heads=p.kv_heads, scale=p.scale))
+        nodes.insert(6, helper.make_node(
+            "Split", ["heads", "widths"], ["weighted", "weight"], axis=3))
+        return "Elu, LinearAttention, Div", model_of(
+            nodes, [(n, kind, a.shape) for n, a in feeds.items()],
+            [("out", kind, None), ("state", kind, None)],
+            [("one", kind, [1], [1.0]), ("epsilon", kind, [1], [EPSILON]),
+             ("shape", TensorProto.INT64, [4],
+              [p.batch, p.q_len, p.q_heads, p.v_dim + 1]),
+             ("widths", TensorProto.INT64, [2], [p.v_dim, 1])]), feeds
 
     def run(self):
         self.session.run_with_iobinding(self.binding)
@@ -147,6 +206,7 @@ class OnnxRuntime:
         p = self.problem
         if self.standard:
             return {"out": self.out}
+        # Token by token.
         return {"out": self.out.reshape(
             p.batch, p.q_len, p.q_heads, p.v_dim).transpose(0, 2, 1, 3)}
 

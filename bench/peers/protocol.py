@@ -4,6 +4,7 @@ A program calls serve(peer), where peer has
 
   version      a text
   score_bytes  {pass: bytes held for each score}
+  computes     the variant whose function it is; missing: softmax attention
   setup(problem) -> a sentence on what runs, with which threads; raises
                     Unsupported with the reason
   run()        one pass
@@ -39,6 +40,7 @@ class Problem:
         self.causal = question["causal"]
         self.scale = question["scale"]
         self.threads = question["threads"]
+        self.knobs = question["knobs"]
         with open(question["path"], "r+b") as file:
             memory = mmap.mmap(file.fileno(), 0)
         kind = np.uint16 if self.bf16 else np.float32
@@ -103,7 +105,8 @@ def serve(peer):
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    say({"version": peer.version, "score_bytes": peer.score_bytes})
+    say({"version": peer.version, "score_bytes": peer.score_bytes,
+         "computes": getattr(peer, "computes", "")})
     state = {}
     for line in sys.stdin:
         try:

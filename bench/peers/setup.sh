@@ -6,6 +6,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 folder=build/peers
 
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
 packages=(numpy)
 for name in "${@:-all}"; do
   case "$name" in
@@ -28,13 +32,17 @@ done
 if [[ ! -x $folder/bin/pip ]]; then
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     echo "Installing python3-venv ..."
-    sudo=()
-    if [[ $(id -u) -ne 0 ]]; then sudo=(sudo); fi
-    "${sudo[@]}" apt-get update -qq
-    "${sudo[@]}" apt-get install -y -qq python3-venv python3-pip
+    as_root apt-get update -qq
+    as_root apt-get install -y -qq python3-venv python3-pip
   fi
   echo "Making $folder ..."
   python3 -m venv "$folder"
+fi
+# What torch.compile builds includes them.
+if [[ " ${packages[*]} " == *" torch"* ]] && ! python3 -c 'import os, sysconfig
+os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null; then
+  as_root apt-get update -qq
+  as_root apt-get install -y -qq python3-dev
 fi
 echo "Installing ${packages[*]} into $folder ..."
 "$folder/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"

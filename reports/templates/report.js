@@ -47,6 +47,7 @@
     bits: (n) => n.toFixed(3),
     nats: (n) => n.toFixed(3),
     size: (n) => n.toPrecision(3),
+    ratio: (n) => +n.toPrecision(3) + "×",
   };
   // Ticks carry fewer digits than values.
   const TICKS = Object.assign({}, FORMATS, {
@@ -547,9 +548,15 @@
       off: new Set(),
       chart: null,
     };
-    figures.push(figure);
     legend(figure);
-    draw(figure);
+    // What is folded is drawn when it is first opened.
+    const fold = node.closest("details.more");
+    const begin = () => {
+      figures.push(figure);
+      draw(figure);
+    };
+    if (fold) fold.addEventListener("toggle", begin, { once: true });
+    else begin();
   }
   const redraw = () => {
     figures.forEach(draw);
