@@ -1,5 +1,6 @@
 // Of a comparison: what is checked, timed and weighed cell by cell.
 #include <fmt/format.h>
+#include <fmt/ostream.h>
 
 #include <algorithm>
 #include <set>

@@ -97,8 +97,7 @@ Result<std::string> SpecForPeer(const Peer& peer,
   if (name.empty()) return std::string(Variants().front()->name);
   for (const std::string& text : specs) {
     const Result<Spec> spec = ParseSpec(text);
-    if (spec.ok() && spec->variant->name == name &&
-        spec->position.name == Position().name)
+    if (spec.ok() && spec->variant->name == name && spec->positions.empty())
       return text;
   }
   return Unsupported(
