@@ -74,8 +74,8 @@ constexpr ReadOptions kReading = {.train_len = 16,
                                   .test_bytes = 1000,
                                   .targets = 5};
 
-std::vector<Reading> Read(const Model& model, const std::string& text,
-                          int64_t multiple) {
+std::vector<TextReading> Read(const Model& model, const std::string& text,
+                              int64_t multiple) {
   ReadOptions options = kReading;
   options.multiple = multiple;
   options.before = multiple / 2;
@@ -107,13 +107,13 @@ TEST_CASE("protocols score the tokens they say") {
     CHECK(readings[3].protocol == "sliding");
     CHECK(readings[3].tokens == 5 * 4);
     for (size_t i = 0; i < positions; ++i) {
-      const Reading& reading = readings[4 + i];
+      const TextReading& reading = readings[4 + i];
       CHECK(reading.protocol == "position");
       CHECK(reading.bucket == (r > 1 ? 8 * r : i == 0 ? 0 : 1 << (i - 1)));
       CHECK(reading.tokens ==
             15 * 4 / r * std::max<int64_t>(*reading.bucket, 1));
     }
-    for (const Reading& reading : readings) {
+    for (const TextReading& reading : readings) {
       CHECK(reading.bits.low <= reading.bits.value);
       CHECK(reading.bits.value <= reading.bits.high);
     }
@@ -129,8 +129,9 @@ TEST_CASE("protocols score the tokens they say") {
 
 // Readings by protocol, buckets left out, of losses that are known.
 using Loss = std::function<double(int64_t byte, int64_t position)>;
-std::map<std::string, double> ReadKnown(int64_t multiple, const Loss& loss,
-                                        std::vector<Reading>* all = nullptr) {
+std::map<std::string, double> ReadKnown(
+    int64_t multiple, const Loss& loss,
+    std::vector<TextReading>* all = nullptr) {
   ReadOptions options = kReading;
   options.multiple = multiple;
   const auto readings = ReadBy(
@@ -146,7 +147,7 @@ std::map<std::string, double> ReadKnown(int64_t multiple, const Loss& loss,
   REQUIRE(readings.ok());
   if (all != nullptr) *all = *readings;
   std::map<std::string, double> bits;
-  for (const Reading& reading : *readings) {
+  for (const TextReading& reading : *readings) {
     if (!reading.bucket)
       bits[std::string(reading.protocol)] = reading.bits.value;
   }
@@ -159,13 +160,13 @@ TEST_CASE("of a loss by position alone, every protocol gives its mean there") {
   };
   for (const int64_t r : {1, 2, 4}) {
     const double last = static_cast<double>(16 * r) - 1;
-    std::vector<Reading> all;
+    std::vector<TextReading> all;
     const auto bits = ReadKnown(r, position, &all);
     CHECK(bits.at("nonoverlap") == last / 2);
     CHECK(bits.at("tail") == last - 7.5);
     CHECK(bits.at("same-target") == last - 1.5);
     CHECK(bits.at("sliding") == last - 1.5);
-    for (const Reading& reading : all) {
+    for (const TextReading& reading : all) {
       // No segment differs from another.
       CHECK(reading.bits.low == reading.bits.high);
       if (!reading.bucket) continue;
@@ -203,7 +204,7 @@ TEST_CASE("buckets that end within no segment but the longest are cut there") {
         100, options);
     REQUIRE(readings.ok());
     std::vector<int64_t>& at = buckets.emplace_back();
-    for (const Reading& reading : *readings) {
+    for (const TextReading& reading : *readings) {
       if (reading.bucket) at.push_back(*reading.bucket);
     }
   }
@@ -497,7 +498,7 @@ TEST_CASE("readings do not depend on the number of threads") {
     std::vector<double> bits;
     const auto readings = ReadText(model, text, options, exec, {});
     REQUIRE(readings.ok());
-    for (const Reading& r : *readings) {
+    for (const TextReading& r : *readings) {
       for (const double x : {r.bits.low, r.bits.value, r.bits.high}) {
         bits.push_back(x);
       }

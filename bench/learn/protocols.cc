@@ -53,8 +53,8 @@ std::vector<int64_t> SlidingSegments(int64_t text_bytes, const ReadOptions& o) {
 }
 
 // The mean over positions [from, to) of each segment.
-Reading MeanOver(std::string_view protocol, const SegmentLosses& losses,
-                 int64_t from, int64_t to) {
+TextReading MeanOver(std::string_view protocol, const SegmentLosses& losses,
+                     int64_t from, int64_t to) {
   std::vector<double> means;
   const auto end = static_cast<int64_t>(losses.bits.size());
   for (int64_t begin = 0; begin < end; begin += losses.len) {
@@ -65,25 +65,26 @@ Reading MeanOver(std::string_view protocol, const SegmentLosses& losses,
   return {protocol, {}, Bootstrap(means), count * (to - from)};
 }
 
-std::vector<Reading> ScoreAll(std::string_view name, const SegmentLosses& x,
-                              const ReadOptions&) {
+std::vector<TextReading> ScoreAll(std::string_view name, const SegmentLosses& x,
+                                  const ReadOptions&) {
   return {MeanOver(name, x, 0, x.len)};
 }
 
-std::vector<Reading> ScoreTail(std::string_view name, const SegmentLosses& x,
-                               const ReadOptions& o) {
+std::vector<TextReading> ScoreTail(std::string_view name,
+                                   const SegmentLosses& x,
+                                   const ReadOptions& o) {
   return {MeanOver(name, x, x.len - o.train_len, x.len)};
 }
 
-std::vector<Reading> ScoreEnd(std::string_view name, const SegmentLosses& x,
-                              const ReadOptions& o) {
+std::vector<TextReading> ScoreEnd(std::string_view name, const SegmentLosses& x,
+                                  const ReadOptions& o) {
   return {MeanOver(name, x, x.len - Stride(o), x.len)};
 }
 
-std::vector<Reading> ScorePositions(std::string_view name,
-                                    const SegmentLosses& x,
-                                    const ReadOptions& o) {
-  std::vector<Reading> readings;
+std::vector<TextReading> ScorePositions(std::string_view name,
+                                        const SegmentLosses& x,
+                                        const ReadOptions& o) {
+  std::vector<TextReading> readings;
   const auto end = [](int64_t from) { return std::max<int64_t>(2 * from, 1); };
   for (int64_t from = 0; from < x.len; from = end(from)) {
     const bool cut = end(from) > x.len && o.multiple < o.longest;
@@ -146,14 +147,15 @@ std::span<const Protocol> Protocols() {
   return kAll;
 }
 
-Result<std::vector<Reading>> ReadBy(const Reader& reader, int64_t text_bytes,
-                                    const ReadOptions& o) {
+Result<std::vector<TextReading>> ReadBy(const Reader& reader,
+                                        int64_t text_bytes,
+                                        const ReadOptions& o) {
   if (text_bytes < o.most()) {
     return Unsupported(fmt::format("the test text has {} bytes, fewer than {}",
                                    text_bytes, o.most()));
   }
   std::vector<std::pair<decltype(Protocol::segments), SegmentLosses>> read;
-  std::vector<Reading> readings;
+  std::vector<TextReading> readings;
   for (const Protocol& protocol : Protocols()) {
     auto known = std::find_if(read.begin(), read.end(), [&](const auto& r) {
       return r.first == protocol.segments;
@@ -162,18 +164,18 @@ Result<std::vector<Reading>> ReadBy(const Reader& reader, int64_t text_bytes,
       Result<std::vector<double>> bits =
           reader(protocol.segments(text_bytes, o), o.len());
       if (!bits.ok()) return bits.status();
-      if (bits->empty()) return std::vector<Reading>();
+      if (bits->empty()) return std::vector<TextReading>();
       read.push_back({protocol.segments, {o.len(), std::move(*bits)}});
       known = read.end() - 1;
     }
-    for (Reading& r : protocol.score(protocol.name, known->second, o)) {
+    for (TextReading& r : protocol.score(protocol.name, known->second, o)) {
       readings.push_back(std::move(r));
     }
   }
   return readings;
 }
 
-Result<std::vector<Reading>> ReadText(
+Result<std::vector<TextReading>> ReadText(
     const Model& model, std::string_view text, const ReadOptions& o, Exec& exec,
     const std::function<bool(int64_t tokens)>& tick) {
   constexpr int64_t kTokens = 4096;  // a pass: enough to keep threads busy

@@ -1,4 +1,4 @@
-// Reading text at lengths a model was not trained at.
+// TextReading text at lengths a model was not trained at.
 //
 // A protocol is a list of segments of one length and the positions of each
 // that count. Segments are the samples that intervals within a run are made
@@ -28,7 +28,7 @@ struct ReadOptions {
   int64_t before = 0;       // the largest below r that is read; 0: none
   int64_t test_bytes = 65536;
   int64_t targets = 64;
-  int64_t window = 0;  // as PassOptions
+  int64_t window = 0;                                   // as PassOptions
   std::optional<std::vector<Position>> positions = {};  // as PassOptions
 
   int64_t len() const { return multiple * train_len; }
@@ -36,7 +36,7 @@ struct ReadOptions {
 };
 
 /// What is said of one set of positions.
-struct Reading {
+struct TextReading {
   std::string_view protocol;
   std::optional<int64_t> bucket;  // of `position`: its first position
   Interval95 bits;                // a byte
@@ -55,8 +55,8 @@ struct Protocol {
   /// Where its segments begin in a text of so many bytes. Protocols that share
   /// this function share the reading.
   std::vector<int64_t> (*segments)(int64_t text_bytes, const ReadOptions&);
-  std::vector<Reading> (*score)(std::string_view name, const SegmentLosses&,
-                                const ReadOptions&);
+  std::vector<TextReading> (*score)(std::string_view name, const SegmentLosses&,
+                                    const ReadOptions&);
 };
 
 /// All of them:
@@ -84,13 +84,14 @@ using Reader = std::function<Result<std::vector<double>>(
 /// What the protocols say of whatever `reader` reads; no reading when it
 /// stopped. kUnsupported: the text is shorter than the longest segment. Other
 /// errors are the reader's.
-Result<std::vector<Reading>> ReadBy(const Reader& reader, int64_t text_bytes,
-                                    const ReadOptions& options);
+Result<std::vector<TextReading>> ReadBy(const Reader& reader,
+                                        int64_t text_bytes,
+                                        const ReadOptions& options);
 
 /// ReadBy of a model, with the same bytes for every model. `tick(tokens)` (may
 /// be empty) is called now and then and returns false to stop. kUnsupported
 /// also as Pass::Make.
-Result<std::vector<Reading>> ReadText(
+Result<std::vector<TextReading>> ReadText(
     const Model& model, std::string_view text, const ReadOptions& options,
     Exec& exec, const std::function<bool(int64_t tokens)>& tick);
 

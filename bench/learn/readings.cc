@@ -40,7 +40,7 @@ std::vector<json> ReadTextJob(const LearnOptions& o, const Job& job,
         records.push_back(Unsupported(failed, readings.status()));
         continue;
       }
-      for (const Reading& reading : *readings) {
+      for (const TextReading& reading : *readings) {
         json made = record;
         made.update({{"protocol", reading.protocol},
                      {"bits_per_byte", reading.bits.value},
