@@ -49,6 +49,12 @@ void StoreRows(const ScanRows<float>& from, const ScanRows<float>& feature,
                int64_t from_head, const Tokens& tokens, Interval columns,
                const View& view, int64_t b, int64_t h) {
   if (columns.empty()) return;
+  if (columns.size() % kScanPad == 0 && tokens.count > 0)
+    return StoreWholeRows<Map>(
+        from.At(from_head, 0) + columns.begin, from.stride,
+        feature.At(from_head, 0) + columns.begin, feature.stride, tokens.count,
+        columns.size(), view.Row<T>(b, h, tokens.Row(0)) + columns.begin,
+        tokens.reverse ? -view.row_stride : view.row_stride);
   for (int64_t t = 0; t < tokens.count; ++t)
     StoreRow<Map>(from.At(from_head, t) + columns.begin,
                   feature.At(from_head, t) + columns.begin, columns.size(),
@@ -61,18 +67,17 @@ void ZeroRows(const View& view, int64_t b, int64_t h, Interval rows) {
     std::fill_n(view.Row<T>(b, h, t), view.dim, T{});
 }
 
-// Has a run ask for a head's rows after those of `now`, in the scan's order.
+// Has the next run's rows of a head, in the scan's order, fetched in this one.
 template <class T, class AnyView>
 void AddAhead(const AnyView& view, int64_t b, int64_t h, const Tokens& now,
-              ScanRun& run) {
+              ScanAhead& ahead) {
   const int64_t row = now.reverse ? now.first - 1 : now.first + now.count;
   const int64_t rows = now.reverse ? row + 1 : view.len - row;
-  if (run.aheads == kScanAheads || row < 0 || rows <= 0) return;
+  if (row < 0 || rows <= 0) return;
   constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
-  run.ahead[run.aheads++] = {
-      reinterpret_cast<const char*>(view.template Row<T>(b, h, row)),
-      (now.reverse ? -1 : 1) * view.row_stride * kBytes, view.dim * kBytes,
-      std::min(rows, kScanRun)};
+  ahead.Add(reinterpret_cast<const char*>(view.template Row<T>(b, h, row)),
+            (now.reverse ? -1 : 1) * view.row_stride * kBytes,
+            view.dim * kBytes, std::min(rows, kScanRun));
 }
 
 // A run of zeros, for a state that fades while nothing is written.
@@ -125,7 +130,9 @@ void ForwardTask(const ScanSpec& spec, const ScanTimeline& line,
 
   const Interval panels = ScanShare(spec.v_dim, share, shares);
   const Interval columns = ColumnsOf(panels, spec.v_dim);
+  ScanAhead ahead;
   ScanRun run;
+  run.ahead = &ahead;
   run.rows = spec.qk_dim;
   run.columns = spec.v_dim;
   run.panel_begin = panels.begin;
@@ -165,13 +172,14 @@ void ForwardTask(const ScanSpec& spec, const ScanTimeline& line,
       run.out =
           own ? OwnRows<float>(call.out, b, first_head, queries.first) : at.out;
     }
-    run.aheads = 0;
-    AddAhead<T>(call.k, b, kv, keys, run);
-    AddAhead<T>(call.v, b, kv, keys, run);
+    ahead.Clear();
+    AddAhead<T>(call.k, b, kv, keys, ahead);
+    AddAhead<T>(call.v, b, kv, keys, ahead);
     for (int64_t g = 0; g < group; ++g) {
-      AddAhead<T>(call.q, b, first_head + g, queries, run);
-      AddAhead<T>(call.out, b, first_head + g, queries, run);
+      AddAhead<T>(call.q, b, first_head + g, queries, ahead);
+      AddAhead<T>(call.out, b, first_head + g, queries, ahead);
     }
+    ahead.Share(TileCalls(run));
     ScanOneRun(run, at.scratch, state);
     for (int64_t g = 0; g < run.readers; ++g) {
       if (!own)
@@ -223,15 +231,15 @@ void LoadBackward(const ScanSpec& spec, const ScanBackwardCall& call, int64_t b,
 template <class T>
 void AddBackwardAhead(const ScanSpec& spec, const ScanBackwardCall& call,
                       int64_t b, int64_t kv, const Tokens& keys,
-                      const Tokens& queries, ScanRun& run) {
+                      const Tokens& queries, ScanAhead& ahead) {
   const int64_t group = ScanGroup(spec);
-  run.aheads = 0;
-  AddAhead<T>(call.forward.k, b, kv, keys, run);
-  AddAhead<T>(call.forward.v, b, kv, keys, run);
+  ahead.Clear();
+  AddAhead<T>(call.forward.k, b, kv, keys, ahead);
+  AddAhead<T>(call.forward.v, b, kv, keys, ahead);
   for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
-    AddAhead<T>(call.forward.q, b, h, queries, run);
-    AddAhead<T>(call.dout, b, h, queries, run);
-    if (IsNormalised(spec)) AddAhead<T>(call.out, b, h, queries, run);
+    AddAhead<T>(call.forward.q, b, h, queries, ahead);
+    AddAhead<T>(call.dout, b, h, queries, ahead);
+    if (IsNormalised(spec)) AddAhead<T>(call.out, b, h, queries, ahead);
   }
 }
 
@@ -250,7 +258,9 @@ void QueryTask(const ScanSpec& spec, const ScanTimeline& line,
     for (int64_t g = 0; g < group; ++g)
       ZeroRows<T>(call.dq, b, first_head + g, {0, line.FirstQuery()});
 
+  ScanAhead ahead;
   ScanRun run;
+  run.ahead = &ahead;
   run.rows = at.width;
   run.columns = spec.qk_dim;
   run.panel_begin = panels.begin;
@@ -271,8 +281,9 @@ void QueryTask(const ScanSpec& spec, const ScanTimeline& line,
       ZeroRun(at.value, s.count);
       ZeroRun(at.key, s.count);
     }
-    AddBackwardAhead<T>(spec, call, b, kv, keys, queries, run);
-    AddAhead<T>(call.dq, b, first_head, queries, run);
+    AddBackwardAhead<T>(spec, call, b, kv, keys, queries, ahead);
+    AddAhead<T>(call.dq, b, first_head, queries, ahead);
+    ahead.Share(TileCalls(run));
     ScanOneRun(run, at.scratch, at.dq);
     for (int64_t g = 0; g < run.readers; ++g)
       StoreRows<Map, T>(at.out, at.query, g, queries,
@@ -298,7 +309,9 @@ void KeyTask(const ScanSpec& spec, const ScanTimeline& line,
     ZeroRows<T>(call.dv, b, kv, {line.keys, call.dv.len});
   }
 
+  ScanAhead ahead;
   ScanRun dk;
+  dk.ahead = &ahead;
   dk.rows = at.width;
   dk.columns = spec.qk_dim;
   dk.panel_begin = k_panels.begin;
@@ -329,8 +342,10 @@ void KeyTask(const ScanSpec& spec, const ScanTimeline& line,
       ZeroRun(at.gradient, s.count);
       ZeroRun(at.query, s.count);
     }
-    AddBackwardAhead<T>(spec, call, b, kv, keys, queries,
-                        k_panels.empty() ? dv : dk);
+    AddBackwardAhead<T>(spec, call, b, kv, keys, queries, ahead);
+    AddAhead<T>(call.dk, b, kv, keys, ahead);
+    AddAhead<T>(call.dv, b, kv, keys, ahead);
+    ahead.Share(TileCalls(dk) + TileCalls(dv));
     if (!k_panels.empty()) {
       ScanOneRun(dk, at.scratch, at.dk);
       if (s.keys)
@@ -338,8 +353,13 @@ void KeyTask(const ScanSpec& spec, const ScanTimeline& line,
                           ColumnsOf(k_panels, spec.qk_dim), call.dk, b, kv);
     }
     if (v_panels.empty()) return;
+    const bool own = IsPlainRow(call.dv);
+    dv.out =
+        own && s.keys
+            ? OwnRows<float>(call.dv, b, kv, s.begin + s.count - 1).Reversed()
+            : at.out;
     ScanOneRun(dv, at.scratch, at.dv);
-    if (s.keys)
+    if (s.keys && !own)
       StoreRows<IdentityMap, T>(at.out, at.out, 0, keys,
                                 ColumnsOf(v_panels, spec.v_dim), call.dv, b,
                                 kv);

@@ -39,10 +39,10 @@ struct IdentityMap {
 struct EluPlusOneMap {
   template <class D>
   static HWY_INLINE hn::Vec<D> Apply(D d, hn::Vec<D> x) {
+    // Above 0 the power is exactly 1, below the other term is 0. Of two, Min
+    // and Max keep a NaN in second place.
     const auto zero = hn::Zero(d);
-    // Not x in the exponential: it would overflow to an infinity unused.
-    const auto low = Exp(d, hn::IfThenElse(hn::Gt(x, zero), zero, x));
-    return hn::IfThenElse(hn::Gt(x, zero), hn::Add(x, hn::Set(d, 1.0f)), low);
+    return hn::Add(hn::Max(zero, x), Exp(d, hn::Min(zero, x)));
   }
   /// phi' = min(phi, 1), in terms of phi(x).
   template <class D>
@@ -137,6 +137,22 @@ inline void StoreRow(const float* from, const float* feature, int64_t n,
   };
   for (; i + kLanes <= n; i += kLanes) StoreAs(d, at(), to + i);
   if (i < n) StoreTail(d, at(), to + i, n - i);
+}
+
+/// The same for rows of n floats, a multiple of kScanPad.
+template <class Map, class T>
+HWY_NOINLINE void StoreWholeRows(const float* from, int64_t from_stride,
+                                 const float* feature, int64_t feature_stride,
+                                 int64_t rows, int64_t n, T* to,
+                                 int64_t to_stride) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < n; i += kLanes)
+      StoreAs(d,
+              Map::Back(d, hn::LoadU(d, feature + r * feature_stride + i),
+                        hn::LoadU(d, from + r * from_stride + i)),
+              to + r * to_stride + i);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -152,7 +152,7 @@ inline void PrepareTile(const ScanRun& run, int64_t tile, int64_t first,
       ScoreTile(query, run.query.stride, run.key.At(w, first), run.key.stride,
                 z ? scratch.z : nullptr, tokens, n, scores, with_z);
       if (decay) FadeScores(decay, tokens, scores);
-      for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t t = 0; z && t < tokens; ++t)
         for (int64_t s = 0; s <= t; ++s) own[t] += scores[8 * t + s];
     }
     for (int64_t t = 0; z && t < tokens; ++t) {
@@ -224,21 +224,13 @@ inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
   }
 }
 
-// What call `call` of `calls` of a run's kernel fetches: each a part of one
-// tensor's rows, so that all are at hand in the end.
-inline ScanFetch FetchOf(const ScanRun& run, int64_t call, int64_t calls) {
-  ScanFetch fetch;
-  if (run.aheads == 0) return fetch;
-  const int64_t each = std::max<int64_t>(1, calls / run.aheads);
-  const ScanAhead& ahead = run.ahead[call / each % run.aheads];
-  const int64_t part = call % each;
-  const int64_t begin = ahead.rows * part / each;
-  const int64_t end = ahead.rows * (part + 1) / each;
-  while ((int64_t{kScanLine} << fetch.shift) < ahead.bytes) ++fetch.shift;
-  fetch.at = ahead.at + begin * ahead.stride;
-  fetch.stride = ahead.stride;
-  fetch.lines = (end - begin) << fetch.shift;
-  return fetch;
+// Calls of a run's kernel.
+inline int64_t TileCalls(const ScanRun& run) {
+  constexpr int64_t kStep = kScanVectors * kScanLanes;
+  const int64_t columns = std::min(run.columns, run.panel_end * kScanPanel) -
+                          run.panel_begin * kScanPanel;
+  return (run.count / kScanTile + run.count % kScanTile) *
+         ((columns + kStep - 1) / kStep);
 }
 
 template <bool kDecay>
@@ -247,12 +239,7 @@ inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
   float factors[kScanTile];
   std::fill_n(factors, kScanTile, run.scale);
   const float* const scale = run.scale != 1 ? factors : nullptr;
-  const int64_t tiles = run.count / kScanTile + run.count % kScanTile;
-  const int64_t columns = std::min(run.columns, run.panel_end * kScanPanel) -
-                          run.panel_begin * kScanPanel;
   constexpr int64_t kStep = kScanVectors * kScanLanes;
-  const int64_t calls = tiles * ((columns + kStep - 1) / kStep);
-  int64_t call = 0;
   for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
     const int64_t at = (p - run.panel_begin) * run.rows * kScanPanel;
     const int64_t width = std::min(kScanPanel, run.columns - p * kScanPanel);
@@ -262,7 +249,7 @@ inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
       const int64_t column = p * kScanPanel + c;
       ForTiles(run.count, [&](int64_t tile, int64_t first,
                               int64_t tokens) HWY_ATTR {
-        const ScanFetch fetch = FetchOf(run, call++, calls);
+        const ScanFetch fetch = run.ahead ? run.ahead->Next() : ScanFetch();
         if (kScanVectors > 1 && width - c > kScanLanes)
           ApplyTile<kScanVectors, kDecay>(run, tile, first, tokens, scratch,
                                           column, scale, recent, total, fetch);

@@ -21,7 +21,6 @@
 #define SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_
 #endif
 
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "engine/scan_state.h"
@@ -36,21 +35,6 @@ using ScanTag = hn::ScalableTag<float>;
 using ScanVec = hn::Vec<ScanTag>;
 constexpr int64_t kScanLanes = hn::MaxLanes(ScanTag());
 constexpr int kScanVectors = HWY_TARGET <= HWY_AVX3 ? 2 : 1;
-
-/// Lines to fetch while a kernel runs, one a row of the state: rows of 2^shift
-/// lines, `stride` bytes apart.
-constexpr int kScanLine = 64;
-struct ScanFetch {
-  const char* at = nullptr;
-  int64_t stride = 0, lines = 0;
-  int shift = 0;
-
-  HWY_INLINE void Fetch(int64_t i) const {
-    if (i < lines)
-      hwy::Prefetch(at + (i >> shift) * stride +
-                    (i & ((int64_t{1} << shift) - 1)) * kScanLine);
-  }
-};
 
 /// One tile of one reader and one writer, at its columns.
 struct ScanTileArgs {
@@ -166,6 +150,7 @@ HWY_NOINLINE void ScanTile(const ScanTileArgs& a) {
     total += kScanPanel;
     recent += kScanPanel;
   }
+  for (int64_t i = a.rows; i < fetch.lines; ++i) fetch.Fetch(i);
 
   if (!kRead && a.scores == nullptr) return;
   if constexpr (kRead && kDecay) HWY_UNROLL(8)

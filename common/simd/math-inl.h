@@ -70,13 +70,12 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> Exp2(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
 #endif
 }
 
-/// e^x for any x, within 1.2e-7 relative where the result is normal; infinity
-/// above 88.73, 0 below -104. NaN stays NaN.
+/// e^x for x <= 0, within 1.2e-7 relative where the result is normal; exactly 1
+/// at 0, and 0 below -104. NaN stays NaN.
 template <class D>
 HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> Exp(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
   namespace hn = hwy::HWY_NAMESPACE;
-  // Of two, Min and Max keep a NaN in second place.
-  x = hn::Min(hn::Set(d, 90.0f), hn::Max(hn::Set(d, -110.0f), x));
+  x = hn::Max(hn::Set(d, -110.0f), x);  // of two, Max keeps a NaN in second
   const auto magic = hn::Set(d, 12582912.0f);
   const auto shifted = hn::MulAdd(x, hn::Set(d, kLog2E), magic);
   const auto n = hn::Sub(shifted, magic);
@@ -95,7 +94,7 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> Exp(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
   if constexpr (hn::MaxLanes(D()) == 16)
     return hn::Vec<D>{_mm512_scalef_ps(p.raw, n.raw)};
 #endif
-  // 2^n in two factors, as n is -159 .. 130. NaN's bits give finite factors.
+  // 2^n in two factors, as n is -159 .. 0. NaN's bits give finite factors.
   const hn::RebindToSigned<D> di;
   const auto whole = hn::Sub(hn::BitCast(di, shifted), hn::BitCast(di, magic));
   const auto half = hn::ShiftRight<1>(whole);
