@@ -269,8 +269,8 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "probe", "probes", "learn_settings", "drop",
-                 "claims", "lenses"});
+                 "memory", "learn", "probe", "probes", "switches",
+                 "learn_settings", "drop", "claims", "lenses"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
   Result<std::vector<std::string>> specs =

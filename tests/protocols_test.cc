@@ -514,7 +514,7 @@ TEST_CASE("settings of training are read, and refused by name") {
   const auto read = LearnOptionsFrom(json::parse(
       R"({"learn": ["a"], "learn_settings": {"steps": 7, "rate": 0.001,
           "multiples": [1, 3], "seeds": [4, 5], "probe_effort": 2},
-          "probes": ["mqar"]})"));
+          "probes": ["mqar"], "switches": ["plain", "yarn"]})"));
   REQUIRE(read.ok());
   CHECK(read->specs == std::vector<std::string>{"a"});
   CHECK(read->steps == 7);
@@ -522,6 +522,8 @@ TEST_CASE("settings of training are read, and refused by name") {
   CHECK(read->multiples == std::vector<int64_t>{1, 3});
   CHECK(read->seeds == std::vector<uint64_t>{4, 5});
   CHECK(read->probe_effort == 2);
+  REQUIRE(read->switches.size() == 2);
+  CHECK(read->switches[1]->name == "yarn");
   REQUIRE(read->probes.size() == 1);
   CHECK(read->probes[0]->name == "mqar");
   CHECK(read->width == LearnOptions().width);
@@ -533,7 +535,8 @@ TEST_CASE("settings of training are read, and refused by name") {
         R"({"learn_settings": {"rate": "fast"}})",
         R"({"learn_settings": {"multiples": []}})",
         R"({"learn_settings": {"multiples": [2000]}})", R"({"probes": "mqar"})",
-        R"({"probes": []})", R"({"claims": {"rope": 1}})"}) {
+        R"({"probes": []})", R"({"switches": []})", R"({"switches": "plain"})",
+        R"({"claims": {"rope": 1}})"}) {
     CAPTURE(bad);
     const auto refused = LearnOptionsFrom(json::parse(bad));
     CHECK(refused.status().code() == Code::kInvalid);

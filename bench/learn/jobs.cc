@@ -54,9 +54,11 @@ Job ProbeJob(const LearnOptions& o, const Probe& probe, const std::string& spec,
           .speed = {}};
 }
 
-bool Windowed(const std::string& spec) {
-  const Result<Spec> parsed = ParseSpec(spec);
-  return parsed.ok() && parsed->variant->traits.window;
+// How often a model of text is read at each length.
+double Passes(const LearnOptions& o, const Job& job) {
+  const Result<Model> model = Model::Make(job.model);
+  if (!model.ok()) return 0;
+  return static_cast<double>(Allowed(*model, o.switches).size());
 }
 
 double ReadingSeconds(const LearnOptions& o, const Job& job,
@@ -69,7 +71,7 @@ double ReadingSeconds(const LearnOptions& o, const Job& job,
     }
     return seconds;
   }
-  const double passes = Windowed(job.spec) ? 2 : 1;
+  const double passes = Passes(o, job);
   for (const int64_t r : o.multiples) {
     seconds += passes *
                static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
