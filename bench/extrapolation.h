@@ -45,6 +45,7 @@ struct LearnOptions {
   std::vector<int64_t> multiples = {1, 2, 4, 8, 16};  // of train_len
   /// Each model of text is read under those that it allows.
   std::vector<const Switch*> switches = {&Switches()[0], &Switches()[1]};
+  bool look = false;           // through all lenses at each, once trained
   int64_t test_bytes = 65536;  // read by `nonoverlap` and `tail`
   int64_t targets = 64;        // segments scored by `same-target`
 
@@ -102,7 +103,7 @@ struct LearnHooks {
 };
 
 /// Trains and reads everything. Records: `train` (loss curve, parameters,
-/// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, and
+/// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, `lens` and
 /// twelve `claim`s. A spec that cannot be trained becomes a record with status
 /// `unsupported` and its reason; the others go on. Errors: the corpus cannot
 /// be had, an option is impossible, a record cannot be written.
