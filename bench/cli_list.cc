@@ -19,12 +19,12 @@ struct Trait {
 };
 
 std::vector<Trait> TraitsOf(const Traits& t) {
-  return {{"causal", t.causal},  {"bidirectional", t.bidirectional},
-          {"cross", t.cross},    {"grouped heads", t.grouped_heads},
-          {"window", t.window},  {"bias", t.bias},
-          {"rotary", t.rotary},  {"lse", t.lse},
-          {"bf16", t.bf16},      {"backward", t.backward},
-          {"decoding", t.extend}};
+  return {{"causal", t.causal},     {"bidirectional", t.bidirectional},
+          {"cross", t.cross},       {"grouped heads", t.grouped_heads},
+          {"window", t.window},     {"bias", t.bias},
+          {"rotary", t.rotary},     {"scores", t.scores},
+          {"lse", t.lse},           {"bf16", t.bf16},
+          {"backward", t.backward}, {"decoding", t.extend}};
 }
 
 // The cost of a causal forward pass, one head of width 64, at two lengths.

@@ -277,7 +277,10 @@ Status Comparison::Lenses() {
   progress_.Begin("lenses");
   return RunLenses(
       o_.lenses, ExecOf(MostThreads()),
-      [this](const nlohmann::json& r) { return Write(Json(r)); },
+      [this](const nlohmann::json& r) {
+        looks_.push_back(r);
+        return Write(Json(r));
+      },
       [this](double fraction, std::string_view what) {
         progress_.Update(fraction, what);
         return !stopped();
@@ -295,6 +298,7 @@ Status Comparison::Learn() {
   hooks.note = [this](const std::string& sentence) { progress_.Say(sentence); };
   for (const record::Record& r : recorded_.run().records)
     hooks.known.emplace_back(r.fields());
+  hooks.known.insert(hooks.known.end(), looks_.begin(), looks_.end());
   hooks.checkpoint = o_.out + "/training.state";
   hooks.cancel = host_.stop;
   return RunExtrapolation(o_.learn, ExecOf(MostThreads()), hooks);

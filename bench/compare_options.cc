@@ -112,6 +112,7 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
     l.probes = std::move(*found);
   }
   l.corpus = over.corpus;
+  l.look = options->measures.contains("lenses");
   if (over.seed != 1) l.seeds = {static_cast<uint64_t>(over.seed)};
   l.budget_seconds = 0;
   for (const char* name : {"extrapolation", "probes"})
@@ -120,7 +121,8 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
   return {};
 }
 
-// Specs of the profile's list, and variants that --only names beside it.
+// Specs of the profile's list, variants that --only names beside it, and what
+// is trained on text: to have what it was before beside what it became.
 Status ReadLenses(const json& profile, const CompareOverrides& over,
                   CompareOptions* options) {
   if (!options->measures.contains("lenses")) return {};
@@ -136,6 +138,9 @@ Status ReadLenses(const json& profile, const CompareOverrides& over,
   l.specs = over.only.empty() ? *listed : Chosen(*listed, options->specs);
   for (const std::string& spec : options->specs)
     if (!over.only.empty() && Chosen(*listed, {spec}).empty())
+      l.specs.push_back(spec);
+  for (const std::string& spec : options->learn.specs)
+    if (std::find(l.specs.begin(), l.specs.end(), spec) == l.specs.end())
       l.specs.push_back(spec);
   const Result<LearnOptions> learn = LearnOptionsFrom(profile);
   if (!learn.ok())
@@ -269,8 +274,8 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "probe", "probes", "learn_settings", "drop",
-                 "claims", "lenses"});
+                 "memory", "learn", "probe", "probes", "switches",
+                 "learn_settings", "drop", "claims", "lenses"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
   Result<std::vector<std::string>> specs =

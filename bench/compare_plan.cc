@@ -14,6 +14,8 @@ namespace {
 // Long enough to show a variant's pace, short enough for the slowest.
 constexpr int64_t kTrialLength = 1024;
 
+constexpr double kLookSeconds = 1;  // through all lenses, by itself and fresh
+
 }  // namespace
 
 // Runs each variant's passes once at a length that is soon over.
@@ -138,6 +140,11 @@ int Comparison::DryRun() {
                              FormatDuration(o_.seconds.find("verify")->second));
   if (Wants("speed")) ForetellSpeed();
   if (Wants("memory")) ForetellMemory();
+  if (Wants("lenses")) {
+    const auto looks = static_cast<int>(o_.lenses.specs.size());
+    Foretell("lenses", looks, kLookSeconds * looks,
+             o_.seconds.find("lenses")->second);
+  }
   if (TrainingSeconds() > 0) status = ForetellTrainings();
   fmt::print(host_.out, "\n{}", foretold_);
   if (status.ok()) return kExitOk;

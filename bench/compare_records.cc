@@ -45,6 +45,7 @@ Json TraitsOf(const Traits& t) {
   add(t.window, "window");
   add(t.bias, "bias");
   add(t.rotary, "rotary");
+  add(t.scores, "scores");
   add(t.lse, "lse");
   add(t.bf16, "bf16");
   add(t.backward, "backward");

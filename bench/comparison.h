@@ -95,7 +95,8 @@ class Comparison {
   NoiseWatch noise_;
   Progress progress_;
   std::unique_ptr<RecordSink> sink_;
-  Recorded recorded_;  // of the run that this one goes on with
+  Recorded recorded_;                  // of the run that this one goes on with
+  std::vector<nlohmann::json> looks_;  // through lenses: claims build on them
   std::map<int, std::unique_ptr<Exec>> execs_;
   std::optional<StreamPeak> stream_;
   std::optional<TimeModel> model_;

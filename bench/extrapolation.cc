@@ -15,7 +15,7 @@
 #include "bench/learn/jobs.h"
 #include "bench/learn/random.h"
 #include "bench/learn/readings.h"
-#include "bench/learn/start.h"
+#include "bench/lenses/look.h"
 #include "record/schema.h"
 
 namespace saccade::bench {
@@ -47,12 +47,11 @@ class Run {
   bool cancelled() const {
     return hooks_.cancel != nullptr && hooks_.cancel->load();
   }
-  // Whether a run before this one came to training.
+  // Whether a run before this one trained anything.
   bool Begun() const {
     return std::any_of(records_.begin(), records_.end(), [&](const json& r) {
-      const std::string kind = r.value("kind", "");
-      return kind == "lens" ||
-             (kind == "train" && r.value("status", "ok") != "skipped");
+      return r.value("kind", "") == "train" &&
+             r.value("status", "ok") != "skipped";
     });
   }
   bool Trained(const Job& job) const;
@@ -68,7 +67,6 @@ class Run {
                       const std::string& reason);
   Status ReadTheCorpus();
   Status WriteAnchors();
-  Status WriteLenses(const Job& job, const Model& model);
   Status PlanJobs();
   void DropIfTooLong(Job& job) const;
   Status RunJob(const Job& job);
@@ -80,6 +78,7 @@ class Run {
   const LearnOptions& o_;
   Exec& exec_;
   const LearnHooks& hooks_;
+  const LensSink sink_ = [this](const json& r) { return Write(r); };
   const Moment start_ = std::chrono::steady_clock::now();
   std::vector<json> records_;
   std::unordered_set<std::string> known_;  // identities of what came before
@@ -160,26 +159,6 @@ Status Run::WriteAnchors() {
     }
   }
   return {};
-}
-
-Status Run::WriteLenses(const Job& job, const Model& fresh) {
-  const Result<StartRatios> ratios =
-      MeasureStart(fresh, {}, o_.train_len, exec_);
-  if (!ratios.ok()) return ratios.status();
-  const Result<StartRatios> on_text =
-      MeasureStart(fresh, corpus_.train, o_.train_len, exec_);
-  if (!on_text.ok()) return on_text.status();
-  const auto write = [&](const char* lens, double value) {
-    return Write({{"kind", "lens"},
-                  {"variant", job.spec},
-                  {"lens", lens},
-                  {"value", value},
-                  {"seed", job.seed}});
-  };
-  Status status = write(kAttentionAtStart, ratios->attention);
-  if (status.ok() && ratios->mlp) status = write(kMlpAtStart, *ratios->mlp);
-  if (status.ok()) status = write(kAttentionOnText, on_text->attention);
-  return status;
 }
 
 // Lists and estimates the jobs; records those that the budget has no room for.
@@ -285,7 +264,8 @@ Status Run::RunJob(const Job& job) {
   }
   model->parameters().Start(job.seed);
   if (!job.probe && job.seed == o_.seeds.front()) {
-    if (Status s = WriteLenses(job, *model); !s.ok()) return s;
+    const Status s = LookAtStart(*model, corpus_.train, job.seed, exec_, sink_);
+    if (!s.ok()) return s;
   }
   const int64_t len = job.training.len;
   const Result<TrainResult> result =
@@ -310,6 +290,12 @@ Status Run::RunJob(const Job& job) {
   if (cancelled()) return {};
   for (json& record : records) {
     if (Status s = Write(std::move(record)); !s.ok()) return s;
+  }
+  if (o_.look && !job.probe) {
+    Advance(1, fmt::format("{} seed {}: lenses", job.spec, job.seed));
+    const Status s =
+        LookAtModel(*model, true, corpus_.test, job.seed, exec_, sink_);
+    if (!s.ok()) return s;
   }
   if (Status s = WriteTraining(job, *model, *result); !s.ok()) return s;
   foretold_ += job.seconds;

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/learn/switches.h"
 #include "bench/probes/probe.h"
 #include "saccade/exec.h"
 #include "saccade/status.h"
@@ -42,6 +43,9 @@ struct LearnOptions {
   int64_t tokens_per_step = 2048;
   double rate = 4e-3;                                 // AdamW's peak
   std::vector<int64_t> multiples = {1, 2, 4, 8, 16};  // of train_len
+  /// Each model of text is read under those that it allows.
+  std::vector<const Switch*> switches = {&Switches()[0], &Switches()[1]};
+  bool look = false;           // through all lenses at each, once trained
   int64_t test_bytes = 65536;  // read by `nonoverlap` and `tail`
   int64_t targets = 64;        // segments scored by `same-target`
 
@@ -71,7 +75,7 @@ struct LearnOptions {
 };
 
 /// Reads the keys of a profile that concern training: "learn" and "probe"
-/// (lists of spec strings), "probes" (a list of probes' names),
+/// (lists of spec strings), "probes" and "switches" (lists of names),
 /// "learn_settings" (the numbers above by name), "drop" (a list of objects:
 /// "task", "variants", "seed") and "claims" (roles). Absent keys leave
 /// defaults. kInvalid or kNotFound names the key.
@@ -99,7 +103,7 @@ struct LearnHooks {
 };
 
 /// Trains and reads everything. Records: `train` (loss curve, parameters,
-/// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, and
+/// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, `lens` and
 /// twelve `claim`s. A spec that cannot be trained becomes a record with status
 /// `unsupported` and its reason; the others go on. Errors: the corpus cannot
 /// be had, an option is impossible, a record cannot be written.

@@ -170,10 +170,9 @@ Result<Position> ResolvePosition(const Variant& variant,
                     DidYouMean(given.name, names));
   }
   const Traits& t = variant.traits;
-  const bool acts_on_inputs = scheme->kind == PositionKind::kRotary ||
-                              scheme->kind == PositionKind::kScale;
   if ((scheme->kind == PositionKind::kBias && !t.bias) ||
-      (acts_on_inputs && !t.rotary))
+      (scheme->kind == PositionKind::kRotary && !t.rotary) ||
+      (scheme->kind == PositionKind::kScale && !t.scores))
     return Unsupported(std::string(variant.name) + " does not take +" +
                        std::string(scheme->name) + ", which is " +
                        NameOf(scheme->kind));
@@ -233,7 +232,7 @@ Knobs::Knobs(std::initializer_list<std::pair<std::string_view, double>> list) {
 }
 
 void Knobs::Set(std::string_view name, double number) {
-  entries_.push_back({std::string(name), number, saccade::Number(number)});
+  Put({std::string(name), number, saccade::Number(number)});
 }
 
 void Knobs::SetText(std::string_view name, std::string_view text) {
@@ -241,7 +240,16 @@ void Knobs::SetText(std::string_view name, std::string_view text) {
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) number = NAN;
-  entries_.push_back({std::string(name), number, std::string(text)});
+  Put({std::string(name), number, std::string(text)});
+}
+
+void Knobs::Put(Entry entry) {
+  for (Entry& old : entries_) {
+    if (old.name != entry.name) continue;
+    old = std::move(entry);
+    return;
+  }
+  entries_.push_back(std::move(entry));
 }
 
 const Knobs::Entry* Knobs::Find(std::string_view name) const {

@@ -18,16 +18,19 @@ struct Subject {
   const char* title;
   const char* note;
 };
+constexpr char kFresh[] = "fresh", kTrained[] = "trained";
 constexpr Subject kSubjects[] = {
     {"inputs", "Attention by itself, on random queries and keys",
      "Queries and keys are N(0, 1), so that scaled scores have variance 1; 512 "
      "tokens, 8 heads of 64. Weights are what comes out where values are the "
      "identity; that this output is linear in the values is checked first."},
-    {"fresh", "In a model that has learned nothing",
+    {kFresh, "In a model that has learned nothing",
      "Weights of all heads on 4 sequences of 128 random bytes."},
-    {"trained", "In a model that was trained on text",
+    {kTrained, "In a model that was trained on text",
      "The same lenses on the models of the section on text; weights are read "
-     "on 4 sequences of 128 bytes of the test text."},
+     "on 4 sequences of 128 bytes of the test text. Small: the same lens on "
+     "the "
+     "model before it was trained, its weights on random bytes."},
 };
 
 // The readings of one subject, of one lens or of all.
@@ -40,6 +43,15 @@ std::vector<const Look*> LooksAt(const Model& model, std::string_view subject,
     }
   }
   return looks;
+}
+
+// What a lens read of an entry; null when it did not.
+const Look* LookAt(const Model& model, std::string_view subject,
+                   std::string_view lens, int entry) {
+  for (const Look* look : LooksAt(model, subject, lens)) {
+    if (look->entry == entry) return look;
+  }
+  return nullptr;
 }
 
 std::string Show(double value) {
@@ -75,13 +87,16 @@ Table ReadingTable(const Model& model, const Subject& subject,
     if (!told->insert(head->lens).second) how.clear();
     table.columns.push_back({head->lens, true, how});
   }
+  const bool trained = subject.name == std::string_view(kTrained);
   for (const int entry : entries) {
     std::vector<Cell> row = {EntryCell(model.at(entry))};
     for (const Look* head : heads) {
-      Cell cell = {"–", "", "quiet"};
-      for (const Look* look : LooksAt(model, subject.name, head->lens)) {
-        if (look->entry == entry) cell = {Show(look->value())};
-      }
+      const Look* const look = LookAt(model, subject.name, head->lens, entry);
+      Cell cell =
+          look != nullptr ? Cell{Show(look->value())} : Cell{"–", "", "quiet"};
+      const Look* const fresh =
+          trained ? LookAt(model, kFresh, head->lens, entry) : nullptr;
+      if (fresh != nullptr) cell.small = "fresh " + Show(fresh->value());
       row.push_back(std::move(cell));
     }
     table.rows.push_back(std::move(row));
@@ -148,7 +163,7 @@ Figure ReachFigure(const Model& model) {
     const Entry& entry = model.at(look.entry);
     Series series = SeriesOf(entry);
     series.layer = look.subject;
-    series.style = look.subject == "trained" ? 0 : 1;
+    series.style = look.subject == kTrained ? 0 : 1;
     std::vector<Cell> row = {EntryCell(entry), {look.subject}};
     const std::vector<double> means = BySteps(look.curve);
     for (size_t s = 0; s < means.size(); ++s) {

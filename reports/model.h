@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -90,15 +91,26 @@ struct Foretold {
   bool known() const { return low > 0 || high < 1; }
 };
 
+/// Changes at test time that the report speaks of; others it only shows.
+inline constexpr char kPlain[] = "plain", kWindow[] = "window";
+/// In place of a change at test time: whole answers of a probe, not symbols.
+inline constexpr char kWhole[] = "whole answers";
+
 /// A reading against length: of text (bits a byte) or of a probe (accuracy).
 struct CurveKey {
   std::string what;  // the protocol or the probe
   int entry = 0;
   std::string change;  // at test time: plain, window, ...; kWhole
-  auto operator<=>(const CurveKey&) const = default;
+  /// By protocol and entry; as trained first, then under a window.
+  bool operator<(const CurveKey& other) const {
+    const auto rank = [](const std::string& c) {
+      return c == kPlain ? 0 : c == kWindow ? 1 : 2;
+    };
+    return std::tuple(what, entry, rank(change), change) <
+           std::tuple(other.what, other.entry, rank(other.change),
+                      other.change);
+  }
 };
-/// In place of a change at test time: whole answers of a probe, not symbols.
-constexpr char kWhole[] = "whole answers";
 struct Curve {
   Outcome outcome;
   int64_t train_len = 0;

@@ -1,6 +1,7 @@
 // What was learned: text beyond the training length, probes, training itself.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -99,6 +100,14 @@ std::string HeadOf(const Reading& reading, double x) {
          "×";
 }
 
+// Where `name` stands, at the end if it did not.
+int PlaceIn(std::vector<std::string>& names, const std::string& name) {
+  const auto at = std::find(names.begin(), names.end(), name);
+  const auto place = static_cast<int>(at - names.begin());
+  if (at == names.end()) names.push_back(name);
+  return place;
+}
+
 Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
                    const Reading& reading, const std::string& id) {
   Chart chart = {{reading.x_title, reading.x}, {reading.y_title, reading.y}};
@@ -113,13 +122,13 @@ Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
   figure.table.columns = {{"variant", false}, {"at test time", false}};
   for (const double x : all)
     figure.table.columns.push_back({HeadOf(reading, x)});
-  std::set<std::string> changes;
+  std::vector<std::string> changes = {kPlain, kWindow};  // a style each
   for (const auto& [key, curve] : curves) {
     if (key.what != reading.what) continue;
     const Entry& entry = model.at(key.entry);
     Series series = SeriesOf(entry);
     series.layer = key.change;
-    series.style = key.change == kPlain ? 0 : key.change == kWindow ? 1 : 2;
+    series.style = PlaceIn(changes, key.change);
     std::map<double, Estimate> points;
     if (curve.outcome.ok()) {
       for (const auto& [x, point] : curve.points) {
@@ -227,8 +236,14 @@ Section TextSection(const Model& model, const Verdict& verdict) {
       "A tiny byte-level model is trained short and read long. Level or "
       "falling "
       "is good; rising means that the method does not stand lengths it has not "
-      "seen. Dashed: the same model, its view cut to a window of the training "
-      "length.";
+      "seen. Dashed: the same model read with a change that needs no training, "
+      "such as a view cut to a window of the training length.";
+  Table switches = SwitchTable(model, verdict);
+  const char* const folded =
+      switches.rows.empty()
+          ? ""
+          : " Other changes than the window are in the legend, off at first.";
+  if (!switches.rows.empty()) section.summary.push_back(std::move(switches));
   for (const std::string& protocol : model.protocols) {
     bool multiples = false;
     for (const auto& [key, curve] : model.texts) {
@@ -247,8 +262,8 @@ Section TextSection(const Model& model, const Verdict& verdict) {
     figure.title = fmt::format("Protocol {}", protocol);
     figure.table.caption = figure.title + ", bits a byte";
     figure.caption =
-        fmt::format("{} {} Grey lines: known models of the same text.",
-                    Explain(protocol), SeedsOf(model.texts, protocol));
+        fmt::format("{} {} Grey lines: known models of the same text.{}",
+                    Explain(protocol), SeedsOf(model.texts, protocol), folded);
     section.figures.push_back(std::move(figure));
   }
   for (Table& table : std::array{DifferenceTable(model, verdict),

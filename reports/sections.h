@@ -43,6 +43,9 @@ Section TrainingSection(const Model& model);
 // text_tables.cc
 /// Bits a byte at 1, 4, 16 and 32 times the training length, by protocol.
 Table ProtocolTable(const Model& model);
+/// Bits a byte at the longest length by change at test time; no rows where
+/// there are no others than a window.
+Table SwitchTable(const Model& model, const Verdict& verdict);
 /// How far each is behind the best at the longest length, and who ties.
 Table DifferenceTable(const Model& model, const Verdict& verdict);
 

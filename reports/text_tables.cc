@@ -1,7 +1,9 @@
 // Bits a byte in numbers: by protocol and length, and who differs from whom.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 
 #include "reports/sections.h"
@@ -85,6 +87,61 @@ Table ProtocolTable(const Model& model) {
           {both ? Signed(DifferencesFrom(*a, {b}).front().bits) : kNone});
       table.rows.push_back(std::move(row));
     }
+  }
+  return table;
+}
+
+Table SwitchTable(const Model& model, const Verdict& verdict) {
+  Table table;
+  std::map<int, std::vector<const CurveKey*>> rows;  // by entry
+  std::vector<std::string> changes;
+  for (const auto& [key, curve] : model.texts) {
+    if (key.what != verdict.protocol || !ReadByLength(key, curve)) continue;
+    rows[key.entry].push_back(&key);
+    if (std::find(changes.begin(), changes.end(), key.change) ==
+        changes.end()) {
+      changes.push_back(key.change);
+    }
+  }
+  if (changes.size() < 3) return table;
+  table.caption = fmt::format(
+      "Changes at test time, bits a byte at {}× the training length",
+      verdict.far_multiple);
+  table.note = fmt::format(
+      "Protocol {}. Each model is read as it was trained (plain) and with each "
+      "change that it allows; none of them trains anything. Marked: the best "
+      "of a row.",
+      verdict.protocol);
+  table.columns = {{"variant", false},
+                   {fmt::format("plain at {}×", verdict.near_multiple)}};
+  for (const std::string& change : changes) table.columns.push_back({change});
+  for (const auto& [entry, keys] : rows) {
+    std::map<std::string, Estimate> far;
+    Estimate near, best;
+    for (const CurveKey* key : keys) {
+      const Curve& curve = model.texts.at(*key);
+      const auto at = [&](int64_t multiple) {
+        const auto point = curve.points.find(multiple * curve.train_len);
+        return point == curve.points.end() ? Estimate() : point->second;
+      };
+      if (key->change == kPlain) near = at(verdict.near_multiple);
+      const Estimate e = at(verdict.far_multiple);
+      if (!e.known()) continue;
+      far[key->change] = e;
+      if (!best.known() || e.value < best.value) best = e;
+    }
+    std::vector<Cell> cells = {EntryCell(model.at(entry)),
+                               {near.known() ? WithHalf(near) : kNone}};
+    for (const std::string& change : changes) {
+      const auto e = far.find(change);
+      if (e == far.end()) {
+        cells.push_back({kNone, "", "quiet"});
+        continue;
+      }
+      cells.push_back({WithHalf(e->second), "",
+                       e->second.value == best.value ? "best" : ""});
+    }
+    table.rows.push_back(std::move(cells));
   }
   return table;
 }

@@ -60,7 +60,6 @@ struct Verdict {
 };
 
 /// The test-time changes that the verdict looks at.
-inline constexpr char kPlain[] = "plain", kWindow[] = "window";
 
 /// Points into the model, which must outlive it.
 Verdict MakeVerdict(const Model& model);

@@ -19,9 +19,9 @@
 #include "bench/extrapolation.h"
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
-#include "bench/learn/start.h"
 #include "bench/learn/statistics.h"
 #include "bench/learn/train.h"
+#include "bench/lenses/look.h"
 
 namespace saccade::bench {
 namespace {
@@ -430,12 +430,12 @@ TEST_CASE("claims on weights follow the lenses' records") {
   CHECK(ClaimOf(o, records, 7)["verdict"] == "pass");
   add("a.gau", "noise bias", "inputs", 0.01);
   CHECK(ClaimOf(o, records, 7)["verdict"] == "fail");
-  add("a.gau:n=128+rope", kAttentionAtStart, "fresh", 0.04);
-  add("a.softmax+rope", kAttentionAtStart, "fresh", 0.2);
-  add("a.softmax+rope", kMlpAtStart, "fresh", 0.5);
+  add("a.gau:n=128+rope", "attention branch", "fresh", 0.04);
+  add("a.softmax+rope", "attention branch", "fresh", 0.2);
+  add("a.softmax+rope", "mlp branch", "fresh", 0.5);
   CHECK(ClaimOf(o, records, 8)["verdict"] == "pass");
   // Text is shown beside it and decides nothing.
-  add("a.gau:n=128+rope", kAttentionOnText, "fresh", 0.4);
+  add("a.gau:n=128+rope", "attention branch, on text", "fresh", 0.4);
   CHECK(ClaimOf(o, records, 8)["verdict"] == "pass");
   CHECK(ClaimOf(o, records, 8)["measured"].dump().find("on text 0.400") !=
         std::string::npos);
@@ -479,14 +479,23 @@ TEST_CASE("a GAU's branch is larger where bytes repeat") {
                                      .train_len = 64});
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   model->parameters().Start(1);
-  const auto distinct = MeasureStart(*model, {}, 64, Serial());
-  const auto text = MeasureStart(*model, std::string(2000, 'e'), 64, Serial());
-  REQUIRE((distinct.ok() && text.ok()));
-  CHECK(distinct->attention > 0);
-  CHECK(distinct->attention < 0.1);
-  CHECK(text->attention > 4 * distinct->attention);
-  // No more tokens than there are symbols.
-  CHECK(MeasureStart(*model, {}, 1000, Serial()).ok());
+  std::map<std::string, double> seen;
+  const auto look = [&](const std::string& text) {
+    seen.clear();
+    return LookAtStart(*model, text, 1, Serial(), [&](const auto& r) {
+      CHECK(r["subject"] == "fresh");
+      seen[r["lens"]] = r["value"];
+      return Status();
+    });
+  };
+  REQUIRE(look(std::string(2000, 'e')).ok());
+  CHECK(seen.size() == 2);
+  CHECK(seen["attention branch"] > 0);
+  CHECK(seen["attention branch"] < 0.1);
+  CHECK(seen["attention branch, on text"] > 4 * seen["attention branch"]);
+  // Of a text shorter than a sequence there is nothing to draw.
+  REQUIRE(look("e").ok());
+  CHECK(seen.size() == 1);
 }
 
 TEST_CASE("readings do not depend on the number of threads") {
@@ -514,7 +523,7 @@ TEST_CASE("settings of training are read, and refused by name") {
   const auto read = LearnOptionsFrom(json::parse(
       R"({"learn": ["a"], "learn_settings": {"steps": 7, "rate": 0.001,
           "multiples": [1, 3], "seeds": [4, 5], "probe_effort": 2},
-          "probes": ["mqar"]})"));
+          "probes": ["mqar"], "switches": ["plain", "yarn"]})"));
   REQUIRE(read.ok());
   CHECK(read->specs == std::vector<std::string>{"a"});
   CHECK(read->steps == 7);
@@ -522,6 +531,8 @@ TEST_CASE("settings of training are read, and refused by name") {
   CHECK(read->multiples == std::vector<int64_t>{1, 3});
   CHECK(read->seeds == std::vector<uint64_t>{4, 5});
   CHECK(read->probe_effort == 2);
+  REQUIRE(read->switches.size() == 2);
+  CHECK(read->switches[1]->name == "yarn");
   REQUIRE(read->probes.size() == 1);
   CHECK(read->probes[0]->name == "mqar");
   CHECK(read->width == LearnOptions().width);
@@ -533,7 +544,8 @@ TEST_CASE("settings of training are read, and refused by name") {
         R"({"learn_settings": {"rate": "fast"}})",
         R"({"learn_settings": {"multiples": []}})",
         R"({"learn_settings": {"multiples": [2000]}})", R"({"probes": "mqar"})",
-        R"({"probes": []})", R"({"claims": {"rope": 1}})"}) {
+        R"({"probes": []})", R"({"switches": []})", R"({"switches": "plain"})",
+        R"({"claims": {"rope": 1}})"}) {
     CAPTURE(bad);
     const auto refused = LearnOptionsFrom(json::parse(bad));
     CHECK(refused.status().code() == Code::kInvalid);

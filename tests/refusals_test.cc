@@ -64,6 +64,8 @@ TEST_CASE("what a variant does not offer is unsupported, because") {
     if (!t.bias) CheckRefused(*v, p, Code::kUnsupported, "alibi");
     p.positions = {{"rope"}};
     if (!t.rotary) CheckRefused(*v, p, Code::kUnsupported, "rope");
+    p.positions = {{"logn"}};
+    if (!t.scores) CheckRefused(*v, p, Code::kUnsupported, "logn");
     p = small;
     p.dtype = DType::kBF16;
     if (!t.bf16) CheckRefused(*v, p, Code::kUnsupported, "bf16");

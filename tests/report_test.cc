@@ -340,6 +340,45 @@ TEST_CASE("Fields that are missing leave gaps, not numbers") {
   CHECK_FALSE(ShowsNoNumber(report.markdown));
 }
 
+TEST_CASE("Each change at test time has a column, a line and a switch") {
+  const auto text = [](const std::string& variant, const std::string& change,
+                       double far) {
+    return std::vector{Text(variant, change, 128, 2.5),
+                       Text(variant, change, 2048, far)};
+  };
+  std::vector<Fields> records = {Header()};
+  for (const auto& some :
+       {text("a.turns", "logn", 4.2), text("a.turns", "window", 2.51),
+        text("a.turns", "plain", 4.9), text("a.turns", "yarn", 2.493),
+        text("b.fixed", "plain", 2.61)})
+    records.insert(records.end(), some.begin(), some.end());
+  ReportFolder folder;
+  const Report report = Make(folder, {folder.Run(Lines(records))});
+  CHECK(Mentions(report.markdown,
+                 "| variant | plain at 1× | plain | window | logn | yarn |"));
+  CHECK(Mentions(report.markdown,
+                 "| a.turns | 2.500 | 4.900 | 2.510 | 4.200 | 2.493 |"));
+  CHECK(Mentions(report.markdown, "| b.fixed | 2.500 | 2.610 | – | – | – |"));
+  CHECK(Mentions(report.html, "class=\"best n\">2.493"));
+  CHECK(Mentions(report.html, "class=\"best n\">2.610"));
+  for (const auto& element : report.elements) {
+    if (element.name != "script" || !Mentions(element.raw, "\"yarn\""))
+      continue;
+    const auto chart = nlohmann::json::parse(element.raw);
+    std::map<std::string, int> styles;
+    for (const auto& series : chart["series"])
+      styles[series["layer"]] = series["style"];
+    CHECK(styles == std::map<std::string, int>{
+                        {"plain", 0}, {"window", 1}, {"logn", 2}, {"yarn", 3}});
+  }
+  // With a window alone the verdict says it all.
+  records.resize(7);
+  records.erase(records.begin() + 1, records.begin() + 3);
+  ReportFolder other;
+  CHECK(!Mentions(Make(other, {other.Run(Lines(records))}).markdown,
+                  "Changes at test time"));
+}
+
 TEST_CASE("Absurd numbers are refused or shown, and never as nan or inf") {
   std::string text = Lines({Header(), Speed("sane", 64, {2e6, 3e6, 4e6})});
   for (const char* number : {"NaN", "Infinity", "1e999", "-1e999", "null", "[]",

@@ -17,6 +17,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -233,13 +234,16 @@ int64_t LinesOf(const std::string& path) {
 }
 
 constexpr char kTinyProfile[] = R"({
-  "measures": ["speed", "extrapolation", "probes"],
+  "measures": ["speed", "lenses", "extrapolation", "probes"],
   "variants": "linear.elu,softmax.flash",
   "shape": {"heads": 2, "dims": "8", "threads": "1"},
   "speed": {"lengths": "16,32", "passes": "forward,decode",
             "sample_seconds": 1e-4, "cell_seconds": 1e-3},
   "learn": ["softmax.flash+rope", "linear.elu"],
   "probe": ["linear.elu"],
+  "lenses": ["linear.elu"],
+  "switches": ["plain", "window", "yarn"],
+  "claims": {"softmax": ["softmax.flash+rope"], "linear": ["linear.elu"]},
   "learn_settings": {"width": 16, "layers": 1, "heads": 2, "train_len": 16,
     "steps": 30, "tokens_per_step": 64, "multiples": [1, 4],
     "test_bytes": 512, "targets": 4, "seeds": [1, 2], "probe_max_len": 1,
@@ -292,6 +296,13 @@ TEST_CASE("a run that is killed again and again ends in the same record") {
   }
   REQUIRE(Process({"compare", "--resume", folder / "cut"}).Wait() == kExitOk);
   CHECK(Measurements(cut) == Measurements(whole));
+  // Claims are judged on what the lenses of the same run saw.
+  std::set<int64_t> judged;
+  const Result<record::Run> run = record::ReadRun(cut);
+  for (const record::Record& r : run->records)
+    if (r.kind() == "claim" && r.Text("verdict") != "not run")
+      judged.insert(r.Count("number"));
+  for (const int64_t claim : {5, 6, 7}) CHECK(judged.contains(claim));
   CHECK(fs::exists(folder / "cut/report.html"));
   CHECK(!fs::exists(folder / "cut/training.state"));
 
@@ -308,7 +319,8 @@ TEST_CASE("a run that is killed again and again ends in the same record") {
             .find("the settings, or text was") != std::string::npos);
   CHECK(resume({"--profile", profile, "--corpus", profile})
             .starts_with("2 saccade: "));
-  CHECK(resume({"--profile", "quick", "--measure", "speed"}).starts_with("2 saccade: "));
+  CHECK(resume({"--profile", "quick", "--measure", "speed"})
+            .starts_with("2 saccade: "));
 }
 
 TEST_CASE("a run goes on only where and as it was begun") {

@@ -85,6 +85,8 @@ const Variant& linear_elu() {
       .name = "linear.elu",
       .title = "linear attention, features elu + 1: a sum that queries read",
       .source = "Katharopoulos et al. 2020, arXiv:2006.16236, equations 4-12",
+      // Weights are products of features: no score is there to multiply.
+      .traits = {.scores = false},
       .scaled = false,
       .cost = EluCost,
       .plan = MakeElu,

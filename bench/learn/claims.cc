@@ -19,6 +19,9 @@ using reports::BySeed;
 using reports::Estimate;
 
 constexpr int64_t kFar = 16;  // times the training length
+constexpr char kAttentionAtStart[] = "attention branch";
+constexpr char kAttentionOnText[] = "attention branch, on text";
+constexpr char kMlpAtStart[] = "mlp branch";
 constexpr char kInduction[] = "induction", kMqar[] = "mqar";
 
 const Probe* ProbeOf(std::string_view name) {

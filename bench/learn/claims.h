@@ -10,11 +10,6 @@
 
 namespace saccade::bench {
 
-/// Names of lenses that claims are judged on.
-inline constexpr char kAttentionAtStart[] = "attention branch";
-inline constexpr char kAttentionOnText[] = "attention branch, on text";
-inline constexpr char kMlpAtStart[] = "mlp branch";
-
 /// One `claim` record for each of the twelve, in their order, from a run's
 /// records. A claim that they say nothing about is "not run", with the reason.
 std::vector<nlohmann::json> JudgeClaims(

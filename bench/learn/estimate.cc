@@ -42,6 +42,19 @@ Result<double> Time(Model& model, const PassOptions& options, Exec& exec) {
 
 }  // namespace
 
+Result<double> TimeReading(Model& model, int64_t len, const Changes& changes,
+                           Exec& exec) {
+  const int64_t count = std::max<int64_t>(4096 / len, 1);
+  const Result<double> pass = Time(model,
+                                   {.batch = count,
+                                    .len = len,
+                                    .window = changes.window,
+                                    .positions = changes.positions},
+                                   exec);
+  if (!pass.ok()) return pass.status();
+  return *pass / static_cast<double>(count * len);
+}
+
 Result<Speed> Calibrate(const ModelOptions& options, int64_t batch, int64_t len,
                         int64_t longest, Exec& exec) {
   UseOneBlasThread();
@@ -57,13 +70,10 @@ Result<Speed> Calibrate(const ModelOptions& options, int64_t batch, int64_t len,
   speed.far =
       model->max_len() > 0 ? std::min(longest, model->max_len()) : longest;
   for (const bool far : {false, true}) {
-    const int64_t tokens = far ? speed.far : speed.near;
-    const int64_t count = std::max<int64_t>(4096 / tokens, 1);
-    const Result<double> pass =
-        Time(*model, {.batch = count, .len = tokens}, exec);
-    if (!pass.ok()) return pass.status();
-    (far ? speed.far_token : speed.near_token) =
-        *pass / static_cast<double>(count * tokens);
+    const Result<double> token =
+        TimeReading(*model, far ? speed.far : speed.near, {}, exec);
+    if (!token.ok()) return token.status();
+    (far ? speed.far_token : speed.near_token) = *token;
   }
   return speed;
 }

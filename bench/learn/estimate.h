@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "bench/learn/model.h"
+#include "bench/learn/switches.h"
 #include "saccade/exec.h"
 #include "saccade/status.h"
 
@@ -31,6 +32,11 @@ struct Speed {
 /// at `longest` (0.1 to 0.5 s for a small model). Errors as Pass::Make.
 Result<Speed> Calibrate(const ModelOptions& options, int64_t batch, int64_t len,
                         int64_t longest, Exec& exec);
+
+/// Seconds a token of reading `len` tokens at once, changed as it says; the
+/// model has values. Errors as Pass::Make.
+Result<double> TimeReading(Model& model, int64_t len, const Changes& changes,
+                           Exec& exec);
 
 }  // namespace saccade::bench
 

@@ -108,14 +108,13 @@ std::vector<int64_t> Evidence::Buckets(std::string_view probe,
 
 BySeed Evidence::Lens(const std::string& spec, std::string_view lens,
                       std::string_view subject) const {
-  const json wanted = {{"kind", "lens"}, {"lens", lens}};
+  const json wanted = {{"kind", "lens"}, {"lens", lens}, {"subject", subject}};
   BySeed found;
   for (const json& r : records_) {
     if (!Matches(r, wanted)) continue;
     const std::string other = r.value("variant", "");
     const bool same =
         subject == "inputs" ? NameIn(other) == NameIn(spec) : other == spec;
-    if (r.value("subject", std::string(subject)) != subject) continue;
     const double value = NumberOr(r, "value", reports::kNaN);
     if (!same || std::isnan(value)) continue;
     found[static_cast<int64_t>(NumberOr(r, "seed", 0))] = {value};

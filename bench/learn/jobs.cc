@@ -54,13 +54,24 @@ Job ProbeJob(const LearnOptions& o, const Probe& probe, const std::string& spec,
           .speed = {}};
 }
 
-bool Windowed(const std::string& spec) {
-  const Result<Spec> parsed = ParseSpec(spec);
-  return parsed.ok() && parsed->variant->traits.window;
+// The pace of reading text under each switch: a window is fast, and ReRoPE
+// reads twice.
+std::vector<Speed> PacesOf(const LearnOptions& o, const Job& job, Model& model,
+                           Exec& exec) {
+  std::vector<Speed> paces;
+  for (const Switch* change : Allowed(model, o.switches)) {
+    Speed& pace = paces.emplace_back(job.speed);
+    const Result<Changes> changes = change->at(model, Longest(o));
+    if (!changes.ok() || (changes->window == 0 && !changes->positions))
+      continue;
+    const Result<double> token = TimeReading(model, pace.far, *changes, exec);
+    if (token.ok()) pace.far_token = *token;
+  }
+  return paces;
 }
 
-double ReadingSeconds(const LearnOptions& o, const Job& job,
-                      int64_t text_bytes) {
+double ReadingSeconds(const LearnOptions& o, const Job& job, Model& model,
+                      int64_t text_bytes, Exec& exec) {
   double seconds = 0;
   if (job.probe) {
     for (const int64_t len : LengthsOf(o, *job.probe)) {
@@ -69,11 +80,11 @@ double ReadingSeconds(const LearnOptions& o, const Job& job,
     }
     return seconds;
   }
-  const double passes = Windowed(job.spec) ? 2 : 1;
-  for (const int64_t r : o.multiples) {
-    seconds += passes *
-               static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
-               job.speed.Token(r * o.train_len);
+  for (const Speed& pace : PacesOf(o, job, model, exec)) {
+    for (const int64_t r : o.multiples) {
+      seconds += static_cast<double>(ReadTokens(text_bytes, ReadingAt(o, r))) *
+                 pace.Token(r * o.train_len);
+    }
   }
   return seconds;
 }
@@ -141,7 +152,7 @@ void EstimateJobs(const LearnOptions& o, int64_t text_bytes, Exec& exec,
       job.status = first->status;
       continue;
     }
-    const Result<Model> model = Model::Make(job.model);
+    Result<Model> model = Model::Make(job.model);
     const Result<Speed> speed = Calibrate(job.model, job.training.batch,
                                           job.training.len, job.longest, exec);
     if (!speed.ok()) {
@@ -152,7 +163,9 @@ void EstimateJobs(const LearnOptions& o, int64_t text_bytes, Exec& exec,
     job.flops = model->FlopsPerToken(job.training.len) * steps *
                 static_cast<double>(job.StepTokens());
     job.speed = *speed;
-    job.seconds = steps * job.speed.step + ReadingSeconds(o, job, text_bytes);
+    model->parameters().Start(1);
+    job.seconds = steps * job.speed.step +
+                  ReadingSeconds(o, job, *model, text_bytes, exec);
   }
 }
 

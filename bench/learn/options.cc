@@ -23,6 +23,16 @@ Status ReadProbes(const std::vector<std::string>& names,
   return {};
 }
 
+Status ReadSwitches(const std::vector<std::string>& names,
+                    std::vector<const Switch*>* switches) {
+  Result<std::vector<const Switch*>> found = FindSwitches(names);
+  if (!found.ok()) {
+    return {found.status().code(), "\"switches\": " + found.status().message()};
+  }
+  *switches = std::move(*found);
+  return {};
+}
+
 Status ReadSettings(const json& settings, LearnOptions* o) {
   Keys keys(settings, "\"learn_settings\"");
   keys.OnlyKnown({"width", "layers", "heads", "train_len", "steps",
@@ -82,11 +92,15 @@ Result<LearnOptions> LearnOptionsFrom(const json& profile) {
   std::vector<std::string> names;
   for (const Probe* probe : o.probes) names.emplace_back(probe->name);
   top.Texts("probes", &names);
+  std::vector<std::string> switches;
+  for (const Switch* s : o.switches) switches.emplace_back(s->name);
+  top.Texts("switches", &switches);
   const json& drops = top.Array("drop");
   const json& settings = top.Object("learn_settings");
   const json& claims = top.Object("claims");
   Status status = top.status();
   if (status.ok()) status = ReadProbes(names, &o.probes);
+  if (status.ok()) status = ReadSwitches(switches, &o.switches);
   if (status.ok()) status = ReadSettings(settings, &o);
   for (size_t i = 0; i < drops.size() && status.ok(); ++i)
     status = ReadDrop(drops[i], i + 1, &o);

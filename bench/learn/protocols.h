@@ -1,4 +1,4 @@
-// TextReading text at lengths a model was not trained at.
+// Reading text at lengths a model was not trained at.
 //
 // A protocol is a list of segments of one length and the positions of each
 // that count. Segments are the samples that intervals within a run are made

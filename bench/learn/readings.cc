@@ -21,18 +21,21 @@ std::vector<json> ReadTextJob(const LearnOptions& o, const Job& job,
                               const Model& model, std::string_view test,
                               Exec& exec, const ReadTick& tick) {
   std::vector<json> records;
-  for (const char* change : {"plain", "window"}) {
-    const bool window = change == std::string_view("window");
-    if (window && !model.spec().variant->traits.window) continue;
+  for (const Switch* change : Allowed(model, o.switches)) {
     for (const int64_t r : o.multiples) {
-      ReadOptions options = ReadingAt(o, r);
-      options.window = window ? o.train_len : 0;
       const int64_t len = r * o.train_len;
-      const auto readings =
-          ReadText(model, test, options, exec,
-                   [&](int64_t tokens) { return tick(tokens, len); });
+      const auto read = [&]() -> Result<std::vector<TextReading>> {
+        const Result<Changes> changes = change->at(model, r);
+        if (!changes.ok()) return changes.status();
+        ReadOptions options = ReadingAt(o, r);
+        options.window = changes->window;
+        options.positions = changes->positions;
+        return ReadText(model, test, options, exec,
+                        [&](int64_t tokens) { return tick(tokens, len); });
+      };
+      const auto readings = read();
       const json record = {{"kind", "extrapolation"},  {"variant", job.spec},
-                           {"switch", change},         {"seed", job.seed},
+                           {"switch", change->name},   {"seed", job.seed},
                            {"train_len", o.train_len}, {"eval_len", len}};
       if (!readings.ok()) {
         json failed = record;

@@ -34,6 +34,7 @@ struct Subject {
   bool trained = false;              // of a model
   const Weights* weights = nullptr;  // null: there are none
   const Weights* repeats = nullptr;  // the last 100 tokens: 4 times the same 25
+  std::string_view text = {};        // a fresh model's to learn; may be empty
   uint64_t seed = 1;
 };
 

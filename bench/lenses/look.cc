@@ -57,23 +57,27 @@ json BaseOf(const std::string& spec, std::string_view subject, uint64_t seed) {
           {"seed", seed}};
 }
 
+Status LookThrough(const Lens& lens, const Subject& subject, Exec& exec,
+                   const Page& page) {
+  const auto readings = lens.look(subject, exec);
+  if (!readings.ok()) return page.Failed(lens.name, readings.status());
+  for (const Quantity& quantity : lens.quantities) {
+    for (const Reading& reading : *readings) {
+      if (reading.name != quantity.name || !std::isfinite(reading.value)) {
+        continue;
+      }
+      const Status status = page.Write(quantity, reading);
+      if (!status.ok()) return status;
+    }
+  }
+  return {};
+}
+
 Status LookThroughAll(const Subject& subject, Exec& exec, const Page& page) {
   for (const Lens* lens : Lenses()) {
     if (!CanLook(*lens, subject)) continue;
-    const auto readings = lens->look(subject, exec);
-    Status status =
-        readings.ok() ? Status() : page.Failed(lens->name, readings.status());
+    const Status status = LookThrough(*lens, subject, exec, page);
     if (!status.ok()) return status;
-    if (!readings.ok()) continue;
-    for (const Quantity& quantity : lens->quantities) {
-      for (const Reading& reading : *readings) {
-        if (reading.name != quantity.name || !std::isfinite(reading.value)) {
-          continue;
-        }
-        status = page.Write(quantity, reading);
-        if (!status.ok()) return status;
-      }
-    }
   }
   return {};
 }
@@ -163,6 +167,22 @@ Status LookAtModel(const Model& model, bool trained, std::string_view text,
     if (repeats.ok()) subject.repeats = &*repeats;
   }
   return LookThroughAll(subject, exec, page);
+}
+
+Status LookAtStart(const Model& fresh, std::string_view text, uint64_t seed,
+                   Exec& exec, const LensSink& sink) {
+  UseOneBlasThread();
+  const Page page = {BaseOf(fresh.options().spec, "fresh", seed), sink};
+  Subject subject = {fresh.spec()};
+  subject.model = &fresh;
+  subject.text = text;
+  subject.seed = seed;
+  for (const Lens* lens : Lenses()) {
+    if (lens->sees != Sees::kStart) continue;
+    const Status status = LookThrough(*lens, subject, exec, page);
+    if (!status.ok()) return status;
+  }
+  return {};
 }
 
 Status RunLenses(const LensOptions& o, Exec& exec, const LensSink& sink,

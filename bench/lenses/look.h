@@ -43,6 +43,11 @@ Status LookAtInputs(const std::string& spec, uint64_t seed, Exec& exec,
 Status LookAtModel(const Model& model, bool trained, std::string_view text,
                    uint64_t seed, Exec& exec, const LensSink& sink);
 
+/// Looks at a model only for what is to be seen before it learns `text`, of
+/// which it draws sequences: lenses that see a start, subject "fresh".
+Status LookAtStart(const Model& fresh, std::string_view text, uint64_t seed,
+                   Exec& exec, const LensSink& sink);
+
 }  // namespace saccade::bench
 
 #endif  // SACCADE_BENCH_LENSES_LOOK_H_

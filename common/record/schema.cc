@@ -83,7 +83,9 @@ constexpr Field kFields[] = {
     {"eval_len", kCount, "The length read at, tokens"},
     {"protocol", kText,
      "nonoverlap, tail, same-target, sliding, position (extrapolation.md)"},
-    {"switch", kText, "Change at test time: plain, window, logn"},
+    {"switch", kText,
+     "Change at test time: plain, window, logn, pi, ntk, yarn, "
+     "rerope"},
     {"bucket", kCount,
      "Protocol position: first position of the bucket; a probe: see bucket_is"},
     {"bucket_is", kText, "By what answers of a probe are told apart"},

@@ -31,6 +31,7 @@ class Knobs {
   Knobs() = default;
   Knobs(std::initializer_list<std::pair<std::string_view, double>> numbers);
 
+  /// Adds a setting, or replaces the one of that name.
   void Set(std::string_view name, double number);
   void SetText(std::string_view name, std::string_view text);
   const Entry* Find(std::string_view name) const;
@@ -41,6 +42,8 @@ class Knobs {
   const std::vector<Entry>& entries() const { return entries_; }
 
  private:
+  void Put(Entry entry);
+
   std::vector<Entry> entries_;
 };
 

@@ -126,7 +126,8 @@ struct Traits {
   bool grouped_heads = true;  // q_heads != kv_heads
   bool window = false;        // Problem::window, least_, most_distance
   bool bias = false;          // positions added to scores (alibi)
-  bool rotary = true;         // positions that turn or scale q and k (rope)
+  bool rotary = true;         // positions that turn q and k (rope)
+  bool scores = true;         // positions that multiply scores (logn)
   bool lse = false;           // writes Outputs::lse
   bool bf16 = true;
   bool rounds_weights = false;  // of bf16, where the CPU multiplies bf16

@@ -7,7 +7,8 @@
 
   const SHAPES = ["circle", "rect", "triangle", "rectRot", "star", "crossRot"];
   const COLOURS = 7;
-  const DASHES = [[], [6, 4], [2, 3]];
+  const DASHES = [[], [6, 4], [2, 3], [10, 3, 2, 3], [14, 4],
+                  [8, 2, 2, 2, 2, 2], [1, 5]];
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = () => window.innerWidth < 640;
@@ -548,6 +549,12 @@
       off: new Set(),
       chart: null,
     };
+    // Of many layers the first two are enough to begin with.
+    if (new Set(spec.series.map((s) => s.layer)).size > 3) {
+      for (const series of spec.series) {
+        if (series.style > 1) figure.off.add("layer " + series.layer);
+      }
+    }
     legend(figure);
     // What is folded is drawn when it is first opened.
     const fold = node.closest("details.more");
