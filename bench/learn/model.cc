@@ -64,6 +64,8 @@ Result<Model> Model::Make(const ModelOptions& options) {
     model.positions_ = model.parameters_.Add("positions", o.train_len, o.width,
                                              0, 0.5f * unit);
   }
+  if (o.shift)
+    model.shift_ = model.parameters_.Add("shift", 1, o.width, 0.5, 0);
   // Widths that match the plain layer: of the MLP, or, where there is none, of
   // the values.
   const Layer& layer = variant.layer;

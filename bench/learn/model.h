@@ -25,6 +25,10 @@ struct ModelOptions {
   int64_t width = 64, layers = 2, heads = 8;
   int64_t symbols = 257;    // of the vocabulary
   int64_t train_len = 128;  // where learned positions end
+  /// A token's row also has that of the token before it, times a weight for
+  /// each column: what follows what is then known without a layer of its own
+  /// (Peng et al. 2023, arXiv:2305.13048: token shift).
+  bool shift = false;
 };
 
 /// A range of columns that W_in makes, and what becomes of it: range
@@ -66,6 +70,7 @@ class Model {
 
   int64_t embedding() const { return embedding_; }  // [symbols, width]
   int64_t positions() const { return positions_; }  // [train_len, width] or -1
+  int64_t shift() const { return shift_; }          // [1, width] or -1
   int64_t last_gain() const { return last_gain_; }
   /// The beginning-of-sequence token: the last symbol.
   int32_t bos() const { return static_cast<int32_t>(options_.symbols - 1); }
@@ -97,7 +102,7 @@ class Model {
   Spec spec_;
   Parameters parameters_;
   std::vector<Unit> units_;
-  int64_t embedding_ = 0, positions_ = -1, last_gain_ = 0;
+  int64_t embedding_ = 0, positions_ = -1, shift_ = -1, last_gain_ = 0;
 };
 
 }  // namespace saccade::bench

@@ -182,21 +182,27 @@ void ActivateBack(Activation f, const Rows& dy, const Rows& x,
   }
 }
 
-void Embed(std::span<const int32_t> tokens, const float* table,
-           const float* positions, int64_t len, const Rows& x, Exec& exec) {
+void Embed(std::span<const int32_t> tokens, const Embedding<const float>& e,
+           int64_t len, const Rows& x, Exec& exec) {
   exec.For(Chunks(x.rows), [&](int64_t task, int) {
     const auto [begin, end] = ChunkOf(x.rows, task);
     for (int64_t t = begin; t < end; ++t) {
-      std::copy_n(table + tokens[t] * x.cols, x.cols, x[t]);
-      if (positions == nullptr) continue;
-      const float* const at = positions + t % len * x.cols;
-      for (int64_t c = 0; c < x.cols; ++c) x[t][c] += at[c];
+      std::copy_n(e.table + tokens[t] * x.cols, x.cols, x[t]);
+      if (e.positions != nullptr) {
+        const float* const at = e.positions + t % len * x.cols;
+        for (int64_t c = 0; c < x.cols; ++c) x[t][c] += at[c];
+      }
+      if (e.shift != nullptr && t % len > 0) {
+        const float* const before = e.table + tokens[t - 1] * x.cols;
+        for (int64_t c = 0; c < x.cols; ++c) x[t][c] += e.shift[c] * before[c];
+      }
     }
   });
 }
 
-void EmbedBack(std::span<const int32_t> tokens, const Rows& dx, int64_t len,
-               float* dtable, float* dpositions, Exec& exec) {
+void EmbedBack(std::span<const int32_t> tokens, const Rows& dx,
+               const Embedding<const float>& e, int64_t len,
+               const Embedding<float>& gradient, Exec& exec) {
   // Tokens share rows of the table, so the work is cut by columns.
   constexpr int64_t kCols = 32;
   exec.For((dx.cols + kCols - 1) / kCols, [&](int64_t task, int) {
@@ -204,11 +210,18 @@ void EmbedBack(std::span<const int32_t> tokens, const Rows& dx, int64_t len,
     const int64_t end = std::min(begin + kCols, dx.cols);
     for (int64_t t = 0; t < dx.rows; ++t) {
       const float* const up = dx[t];
-      float* const row = dtable + tokens[t] * dx.cols;
+      float* const row = gradient.table + tokens[t] * dx.cols;
       for (int64_t c = begin; c < end; ++c) row[c] += up[c];
-      if (dpositions == nullptr) continue;
-      float* const at = dpositions + t % len * dx.cols;
-      for (int64_t c = begin; c < end; ++c) at[c] += up[c];
+      if (gradient.positions != nullptr) {
+        float* const at = gradient.positions + t % len * dx.cols;
+        for (int64_t c = begin; c < end; ++c) at[c] += up[c];
+      }
+      if (gradient.shift == nullptr || t % len == 0) continue;
+      const int64_t before = tokens[t - 1] * dx.cols;
+      for (int64_t c = begin; c < end; ++c) {
+        gradient.table[before + c] += e.shift[c] * up[c];
+        gradient.shift[c] += e.table[before + c] * up[c];
+      }
     }
   });
 }

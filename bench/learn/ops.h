@@ -33,13 +33,23 @@ void ActivateBack(Activation f, const Rows& dy, const Rows& x,
                   const float* gamma, const Rows& dx, Write write,
                   float* dgamma, float* dbeta, float* partial, Exec& exec);
 
-/// Row t of x = table[tokens[t]] (+ positions[t mod len], unless null).
-void Embed(std::span<const int32_t> tokens, const float* table,
-           const float* positions, int64_t len, const Rows& x, Exec& exec);
+/// What makes a token a row: of `table`, plus one of `positions` by its place
+/// in the sequence, plus shift times the row of the token before it, where
+/// there is one. The last two may be null.
+template <class Float>
+struct Embedding {
+  Float *table = nullptr, *positions = nullptr, *shift = nullptr;
+};
 
-/// Adds the gradient dx of Embed to dtable (and to dpositions, unless null).
-void EmbedBack(std::span<const int32_t> tokens, const Rows& dx, int64_t len,
-               float* dtable, float* dpositions, Exec& exec);
+/// Row t of x, for sequences of `len` tokens.
+void Embed(std::span<const int32_t> tokens, const Embedding<const float>& e,
+           int64_t len, const Rows& x, Exec& exec);
+
+/// Adds the gradient dx of Embed to those of its parts, of which `shift` and
+/// `positions` are null where the parts are.
+void EmbedBack(std::span<const int32_t> tokens, const Rows& dx,
+               const Embedding<const float>& e, int64_t len,
+               const Embedding<float>& gradient, Exec& exec);
 
 /// Per token: the loss -log softmax(scale * logits)[target] in nats, and
 /// whether the target is the likeliest symbol; 0 where the target is negative

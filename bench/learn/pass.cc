@@ -42,6 +42,10 @@ std::vector<float> Sinusoids(int64_t len, int64_t width) {
   return table;
 }
 
+const float* ShiftOf(const Model& model) {
+  return model.shift() < 0 ? nullptr : model.parameters().value(model.shift());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Pass>> Pass::Make(const Model& model,
@@ -235,8 +239,8 @@ Status Pass::Forward(const Model& model, std::span<const int32_t> tokens,
                                      ? p.value(model.positions())
                                  : sinusoids_.empty() ? nullptr
                                                       : sinusoids_.data();
-  Embed(tokens_, p.value(model.embedding()), positions, options_.len,
-        kept_[0].x, exec_);
+  Embed(tokens_, {p.value(model.embedding()), positions, ShiftOf(model)},
+        options_.len, kept_[0].x, exec_);
   for (size_t u = 0; u < model.units().size(); ++u) {
     if (Status status = UnitForward(model, u); !status.ok()) return status;
   }
@@ -308,13 +312,17 @@ Status Pass::Backward(Model& model) {
   for (size_t u = model.units().size(); u-- > 0;) {
     if (Status status = UnitBackward(model, u); !status.ok()) return status;
   }
-  float* dpositions = nullptr;
+  Embedding<float> gradient = {.table = p.gradient(model.embedding())};
   if (FindIn(positions_, "learned")) {
-    dpositions = p.gradient(model.positions());
-    std::fill_n(dpositions, model.options().train_len * width, 0.0f);
+    gradient.positions = p.gradient(model.positions());
+    std::fill_n(gradient.positions, model.options().train_len * width, 0.0f);
   }
-  EmbedBack(tokens_, dx_, options_.len, p.gradient(model.embedding()),
-            dpositions, exec_);
+  if (model.shift() >= 0) {
+    gradient.shift = p.gradient(model.shift());
+    std::fill_n(gradient.shift, width, 0.0f);
+  }
+  EmbedBack(tokens_, dx_, {p.value(model.embedding()), nullptr, ShiftOf(model)},
+            options_.len, gradient, exec_);
   return {};
 }
 

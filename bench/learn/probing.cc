@@ -99,7 +99,8 @@ ModelOptions ProbeModel(const Probe& probe, const std::string& spec) {
           .layers = 2,
           .heads = probe.heads,
           .symbols = probe.symbols + 1,
-          .train_len = probe.train_len()};
+          .train_len = probe.train_len(),
+          .shift = probe.shift};
 }
 
 Batches ProbeBatches(const Probe& probe, uint64_t seed) {

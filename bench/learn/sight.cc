@@ -132,6 +132,14 @@ Result<Sight> Sight::Of(const Model& model, int64_t len, Exec& exec) {
     }
     sight.rows_ = std::move(next);
   }
+  if (model.options().shift) {
+    for (int64_t i = 0; i < len; ++i) {
+      uint64_t* const row = &sight.rows_[i * words];
+      for (int64_t w = 0; w < words; ++w) {
+        row[w] |= row[w] >> 1 | (w + 1 < words ? row[w + 1] << 63 : 0);
+      }
+    }
+  }
   sight.all_ = SeesAll(sight.rows_, len, len);
   return sight;
 }

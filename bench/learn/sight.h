@@ -14,8 +14,8 @@ namespace saccade::bench {
 
 /// Found by experiment, without a word about the variant: attention's weights
 /// are its output where values are the identity, and a path through the layers
-/// is a product of such matrices. Positions are left out: they weigh tokens,
-/// and hide none.
+/// is a product of such matrices; where the model shifts, a token brings the
+/// one before it. Positions are left out: they weigh tokens, and hide none.
 class Sight {
  public:
   /// Of sequences of `len` tokens; n^3 work for variants that do not see all.
