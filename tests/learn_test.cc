@@ -50,13 +50,14 @@ struct Small {
   std::vector<int32_t> tokens, targets;
 };
 
-Small MakeSmall(const std::string& spec) {
+Small MakeSmall(const std::string& spec, bool shift = false) {
   Result<Model> model = Model::Make({.spec = spec,
                                      .width = 16,
                                      .layers = 1,
                                      .heads = 2,
                                      .symbols = kSymbols,
-                                     .train_len = kLen});
+                                     .train_len = kLen,
+                                     .shift = shift});
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   Random random(3, spec);
   model->parameters().Start(7);
@@ -85,7 +86,7 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
   constexpr double kRelative = 0.01, kAbsolute = 1e-4;
   for (const std::string& spec : TrainableSpecs()) {
     CAPTURE(spec);
-    Small small = MakeSmall(spec);
+    Small small = MakeSmall(spec, /*shift=*/spec == TrainableSpecs().front());
     Model& model = small.model;
     auto made = Pass::Make(model, {.batch = kBatch, .len = kLen, .train = true},
                            Serial());

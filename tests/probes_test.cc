@@ -437,6 +437,23 @@ TEST_CASE("sight is what the variant's pattern says, through all layers") {
   }
 }
 
+TEST_CASE("a model that shifts joins what stands one before") {
+  ModelOptions options =
+      ProbeModel(Named("induction"), "softmax.window:size=8");
+  const auto reach = [&](bool shift) {
+    options.shift = shift;
+    const Result<Model> model = Model::Make(options);
+    REQUIRE(model.ok());
+    const auto sight = Sight::Of(*model, 150, Serial());
+    REQUIRE(sight.ok());
+    int64_t first = 140;
+    while (sight->Joins(first - 1, 140)) --first;
+    return 140 - first;
+  };
+  CHECK(reach(false) == 14);  // two layers of 7
+  CHECK(reach(true) == 15);
+}
+
 TEST_CASE("a state of one size is told by the plan") {
   const Probe& probe = Named("mqar");
   const auto fixed = [&](const char* spec) {

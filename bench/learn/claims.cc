@@ -22,7 +22,8 @@ constexpr int64_t kFar = 16;  // times the training length
 constexpr char kAttentionAtStart[] = "attention branch";
 constexpr char kAttentionOnText[] = "attention branch, on text";
 constexpr char kMlpAtStart[] = "mlp branch";
-constexpr char kInduction[] = "induction", kMqar[] = "mqar";
+constexpr char kInduction[] = "induction", kMqar[] = "mqar",
+               kWideMqar[] = "mqar_wide";
 
 const Probe* ProbeOf(std::string_view name) {
   const Result<const Probe*> probe = FindProbe(name);
@@ -247,7 +248,19 @@ json LinearRecallIsBounded(const Evidence& e) {
       finding.Say(ahead.value > 0.25, found);
     }
   }
-  if (finding.judged()) finding.Remark("no other width was trained");
+  for (const std::string& linear : e.Role("linear")) {
+    const Probe* const wide = ProbeOf(kWideMqar);
+    if (pairs.empty() || wide == nullptr) continue;
+    const int64_t len = probe->train_len(), most = pairs.back();
+    const BySeed a = e.Accuracy(linear, kMqar, len, most);
+    const BySeed b = e.Accuracy(linear, kWideMqar, len, most);
+    const Estimate gained = Change(a, b);
+    if (!gained.known()) continue;
+    finding.Say(gained.value > 0,
+                fmt::format("{}, keys {} wide: {}, {} more than {} wide",
+                            linear, wide->model_width, Show(MeanOf(b), 2),
+                            Show(gained, 2), probe->model_width));
+  }
   return finding.Record(
       9, "Linear attention's recall is bounded by its width",
       "MQAR: softmax minus linear > .25 where pairs are nearly as many as keys "

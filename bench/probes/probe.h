@@ -83,7 +83,7 @@ struct Probe {
   /// it can within about a minute on one core.
   int64_t model_width = 64, heads = 4, steps = 700;
   double rate = 3e-3;
-  bool shift = false;  // see ModelOptions
+  bool shift = false;  // of all its models: ModelOptions::shift
   /// Fills sample->text, which has shape.len symbols, 0 at first, and adds
   /// marks. At least one of lengths is at most shape.len.
   void (*generate)(Random& random, const SampleShape& shape,
