@@ -9,6 +9,7 @@
 
 #include "bench/memory.h"
 #include "bench/profile.h"
+#include "bench/resume.h"
 #include "nearest.h"
 #include "record/record.h"
 
@@ -224,6 +225,7 @@ std::vector<std::string> ArgumentsOf(std::string_view line) {
 
 // A resumed run needs no other options: it takes those that it began with.
 Status TakeRecordedOptions(CompareOverrides* options) {
+  if (NothingBegun(options->resume)) return {};
   const std::string path = options->resume + "/run.jsonl";
   const Result<record::Run> run = record::ReadRun(path);
   if (!run.ok()) return run.status();
