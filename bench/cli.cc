@@ -9,6 +9,7 @@
 
 #include "bench/memory.h"
 #include "bench/profile.h"
+#include "bench/resume.h"
 #include "nearest.h"
 #include "record/record.h"
 
@@ -44,6 +45,7 @@ Examples:
   saccade compare --only 'softmax.window:size=512,sinks=4' --pass decode
   saccade compare --measure speed --only 'softmax.*' --peers all
   saccade compare --measure probes --probes mqar,induction
+  saccade compare --measure extrapolation --seed 1,2,3 --protocols same-target
   saccade compare --measure lenses --only 'linear.*,softmax.flash+rope'
   saccade compare --measure speed -n 32k,64k --longest 30s
   saccade compare --corpus a.txt b.txt --measure extrapolation)";
@@ -76,6 +78,9 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
                 "Of verify, speed, memory, lenses, extrapolation, probes");
   c->add_option("--probes", o->probes,
                 "Probes to train and read: names, or all; see list --probes");
+  c->add_option("--protocols", o->protocols,
+                "How text is read at length: of nonoverlap, tail, same-target, "
+                "sliding, position, or all");
   c->add_option("--peers", o->peers,
                 "Others' implementations to time as well: all, or of openblas, "
                 "torch, onnxruntime, ggml");
@@ -100,9 +105,12 @@ void AddCompare(CLI::App& app, CompareOverrides* o) {
   c->add_option("--resume", o->resume,
                 "Folder of a run that was cut short: go on with it, as it was "
                 "begun");
-  c->add_option("--seed", o->seed, "Of data and of training")
-      ->check(CLI::Range(0, 1'000'000'000))
-      ->capture_default_str();
+  c->add_option("--seed", o->seeds,
+                "Of training, one or a list: 1,2,3; the first also of other "
+                "data")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(0, 1'000'000'000));
   c->add_flag("--dry-run", o->dry_run, "Only say what would be measured");
   c->footer(kCompareExamples);
 }
@@ -217,6 +225,7 @@ std::vector<std::string> ArgumentsOf(std::string_view line) {
 
 // A resumed run needs no other options: it takes those that it began with.
 Status TakeRecordedOptions(CompareOverrides* options) {
+  if (NothingBegun(options->resume)) return {};
   const std::string path = options->resume + "/run.jsonl";
   const Result<record::Run> run = record::ReadRun(path);
   if (!run.ok()) return run.status();

@@ -94,7 +94,14 @@ Status Comparison::Begin() {
   header["options"] = fmt::format("{:016x}", Mix(o_.digest ^ text_));
   if (!corpus_.empty()) header["corpus"] = corpus_;
   Result<std::unique_ptr<RecordSink>> sink = std::unique_ptr<RecordSink>();
-  if (o_.resume) {
+  const bool nothing = o_.resume && NothingBegun(o_.out);
+  if (nothing) {
+    fmt::print(host_.err,
+               "saccade: {}/run.jsonl is empty: a new run begins there, with "
+               "the {} profile\n",
+               o_.out, o_.profile);
+  }
+  if (o_.resume && !nothing) {
     Result<record::Run> run = record::ReadRun(o_.out + "/run.jsonl");
     if (!run.ok()) return run.status();
     const Status same = CheckSameRun(run->header, header);

@@ -90,13 +90,18 @@ struct CompareOptions {
 /// What the command line says in place of the profile. Empty: the profile's.
 struct CompareOverrides {
   std::string profile = "quick";
-  std::string only, measures, probes, peers, lengths, dims, dtypes, threads,
+  std::string only, measures, probes, protocols, peers, lengths, dims, dtypes, threads,
       passes, masks;
   std::string budget, longest, out, resume, command;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
-  int64_t seed = 1;
+  std::vector<int64_t> seeds;  // of trainings; the first also of data
   bool dry_run = false;
+
+  /// Of what is not trained.
+  uint64_t seed() const {
+    return seeds.empty() ? 1 : static_cast<uint64_t>(seeds.front());
+  }
 };
 
 /// Reads the profile and puts both together. kInvalid, kNotFound (with the

@@ -80,12 +80,25 @@ Status ExpandEach(std::vector<std::string>* specs) {
   return {};
 }
 
+// Those of the command line, each once.
+std::vector<uint64_t> SeedsOf(const CompareOverrides& over) {
+  std::vector<uint64_t> seeds;
+  for (const int64_t seed : over.seeds) {
+    const auto s = static_cast<uint64_t>(seed);
+    if (std::find(seeds.begin(), seeds.end(), s) == seeds.end())
+      seeds.push_back(s);
+  }
+  return seeds;
+}
+
 Status ReadLearn(const json& profile, const CompareOverrides& over,
                  CompareOptions* options) {
   const bool text = options->measures.contains("extrapolation");
   const bool probes = options->measures.contains("probes");
   if (!probes && !over.probes.empty())
     return Invalid("--probes: probes are not among what is measured");
+  if (!text && !over.protocols.empty())
+    return Invalid("--protocols: extrapolation is not among what is measured");
   if (!text && !probes) return {};
   Result<LearnOptions> learn = LearnOptionsFrom(profile);
   if (!learn.ok())
@@ -111,9 +124,17 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
                   "; `saccade list --probes` explains them all"};
     l.probes = std::move(*found);
   }
+  if (!over.protocols.empty()) {
+    Result<std::vector<const Protocol*>> found =
+        FindProtocols(Split(over.protocols, ','));
+    if (!found.ok())
+      return {found.status().code(),
+              "--protocols: " + found.status().message()};
+    l.protocols = std::move(*found);
+  }
   l.corpus = over.corpus;
   l.look = options->measures.contains("lenses");
-  if (over.seed != 1) l.seeds = {static_cast<uint64_t>(over.seed)};
+  if (!over.seeds.empty()) l.seeds = SeedsOf(over);
   l.budget_seconds = 0;
   for (const char* name : {"extrapolation", "probes"})
     if (options->measures.contains(name))
@@ -150,7 +171,7 @@ Status ReadLenses(const json& profile, const CompareOverrides& over,
   l.model.layers = learn->layers;
   l.model.heads = learn->heads;
   l.model.train_len = learn->train_len;
-  l.seed = static_cast<uint64_t>(over.seed);
+  l.seed = over.seed();
   return {};
 }
 
@@ -254,11 +275,11 @@ namespace {
 // Of all that decides what is measured and how. The same settings said in other
 // words differ, which is the safe side.
 uint64_t Digest(const json& profile, const CompareOverrides& o) {
-  return Hash(
-      json::array({profile, o.only, o.measures, o.probes, o.peers, o.lengths,
-                   o.dims, o.dtypes, o.threads, o.passes, o.masks, o.budget,
-                   o.longest, o.batch, o.heads, o.kv_heads, o.corpus, o.seed})
-          .dump());
+  return Hash(json::array({profile, o.only, o.measures, o.probes, o.peers,
+                           o.lengths, o.dims, o.dtypes, o.threads, o.passes,
+                           o.masks, o.budget, o.longest, o.batch, o.heads,
+                           o.kv_heads, o.corpus, o.seeds, o.protocols})
+                  .dump());
 }
 
 }  // namespace
@@ -274,7 +295,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "probe", "probes", "switches",
+                 "memory", "learn", "probe", "probes", "protocols", "switches",
                  "learn_settings", "drop", "claims", "lenses"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();

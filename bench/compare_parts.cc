@@ -149,7 +149,7 @@ Status ReadTiming(Sources* from, Part* part) {
   }
   t.least_rounds = static_cast<int>(least);
   t.most_rounds = static_cast<int>(std::max(least, most));
-  t.seed = static_cast<uint64_t>(from->over.seed);
+  t.seed = from->over.seed();
   return from->status();
 }
 

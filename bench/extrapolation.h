@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/learn/protocols.h"
 #include "bench/learn/switches.h"
 #include "bench/probes/probe.h"
 #include "saccade/exec.h"
@@ -43,6 +44,7 @@ struct LearnOptions {
   int64_t tokens_per_step = 2048;
   double rate = 4e-3;                                 // AdamW's peak
   std::vector<int64_t> multiples = {1, 2, 4, 8, 16};  // of train_len
+  std::vector<const Protocol*> protocols = AllProtocols();
   /// Each model of text is read under those that it allows.
   std::vector<const Switch*> switches = {&Switches()[0], &Switches()[1]};
   bool look = false;           // through all lenses at each, once trained
@@ -75,9 +77,9 @@ struct LearnOptions {
 };
 
 /// Reads the keys of a profile that concern training: "learn" and "probe"
-/// (lists of spec strings), "probes" and "switches" (lists of names),
-/// "learn_settings" (the numbers above by name), "drop" (a list of objects:
-/// "task", "variants", "seed") and "claims" (roles). Absent keys leave
+/// (lists of spec strings), "probes", "protocols" and "switches" (lists of
+/// names), "learn_settings" (the numbers above by name), "drop" (a list of
+/// objects: "task", "variants", "seed") and "claims" (roles). Absent keys leave
 /// defaults. kInvalid or kNotFound names the key.
 Result<LearnOptions> LearnOptionsFrom(const nlohmann::json& profile);
 
@@ -103,10 +105,10 @@ struct LearnHooks {
 };
 
 /// Trains and reads everything. Records: `train` (loss curve, parameters,
-/// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, `lens` and
-/// twelve `claim`s. A spec that cannot be trained becomes a record with status
-/// `unsupported` and its reason; the others go on. Errors: the corpus cannot
-/// be had, an option is impossible, a record cannot be written.
+/// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, `lens`
+/// and twelve `claim`s. A spec that cannot be trained becomes a record with
+/// status `unsupported` and its reason; the others go on. Errors: the corpus
+/// cannot be had, an option is impossible, a record cannot be written.
 Status RunExtrapolation(const LearnOptions& options, Exec& exec,
                         const LearnHooks& hooks);
 

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "bench/learn/random.h"
@@ -24,6 +26,12 @@ const record::Record* Recorded::Find(const record::Json& like) const {
 bool Recorded::Complete() const {
   return !run_.records.empty() && run_.records.back().kind() == "end" &&
          run_.records.back().ok();
+}
+
+bool NothingBegun(const std::string& folder) {
+  std::error_code error;
+  return std::filesystem::file_size(folder + "/run.jsonl", error) == 0 &&
+         !error;
 }
 
 Status CheckSameRun(const record::Record& before, const record::Json& now) {

@@ -30,6 +30,10 @@ class Recorded {
   std::unordered_map<std::string, size_t> places_;  // by identity
 };
 
+/// Whether the folder holds a run that was killed before anything of it was
+/// recorded, not even how it began.
+bool NothingBegun(const std::string& folder);
+
 /// Ok when a run with this header may go on under that one: the same machine,
 /// build, settings and text. kInvalid with the first that differs, and both
 /// values.

@@ -75,6 +75,28 @@ TEST_CASE("every built-in profile is whole, and names variants by data only") {
   }
 }
 
+TEST_CASE("seeds and protocols of the command line stand for the profile's") {
+  const auto learn = [](const CompareOverrides& over) {
+    const Result<CompareOptions> options = MakeCompareOptions(over);
+    REQUIRE_MESSAGE(options.ok(), options.status().message());
+    return options->learn;
+  };
+  CompareOverrides over;
+  over.profile = "standard";
+  CHECK(learn(over).seeds.size() > 1);
+  CHECK(learn(over).protocols.size() == Protocols().size());
+  CHECK(over.seed() == 1);
+  over.seeds = {1};
+  CHECK(learn(over).seeds == std::vector<uint64_t>{1});
+  over.seeds = {5, 2, 5};
+  over.protocols = "tail,nonoverlap";
+  CHECK(learn(over).seeds == std::vector<uint64_t>{5, 2});
+  CHECK(over.seed() == 5);
+  REQUIRE(learn(over).protocols.size() == 2);
+  CHECK(learn(over).protocols[0]->name == "tail");
+  CHECK(MakeCompareOptions(over)->lenses.seed == 5);
+}
+
 TEST_CASE("a slip in a profile is named, with its place") {
   const Folder folder;
   const auto complaint = [&](const std::string& text) {
@@ -123,6 +145,13 @@ TEST_CASE("the command line says what is wrong in one line and exits with 2") {
            {{"compare", "--heads", "0"}, "--heads"},
            {{"compare", "-t", "-2"}, "threads"},
            {{"compare", "--budget", "soon"}, "--budget"},
+           {{"compare", "--seed", "1,x"}, "--seed"},
+           {{"compare", "--seed", "-1"}, "--seed"},
+           {{"compare", "--seed", "1", "2"}, "2"},
+           {{"compare", "--protocols", "slidding"}, "did you mean sliding?"},
+           {{"compare", "--protocols", ","}, "--protocols"},
+           {{"compare", "--measure", "speed", "--protocols", "tail"},
+            "--protocols"},
            {{"compare", "--out", "/proc/nowhere", "--measure", "speed"},
             "/proc/nowhere"},
            {{"compare", "--resume", folder / "nowhere"}, "nowhere"},

@@ -68,7 +68,7 @@ TEST_CASE("text stands behind its beginning, one byte late") {
   CHECK(firsts == std::set<int32_t>{'0', '1', '2', '3', '4', '5', '6'});
 }
 
-constexpr ReadOptions kReading = {.train_len = 16,
+const ReadOptions kReading = {.train_len = 16,
                                   .multiple = 1,
                                   .longest = 4,
                                   .test_bytes = 1000,
@@ -518,12 +518,42 @@ TEST_CASE("readings do not depend on the number of threads") {
   CHECK(read(Serial()) == read(*pool));
 }
 
+TEST_CASE("only what a chosen protocol needs is read") {
+  ReadOptions options = kReading;
+  options.multiple = 4;
+  const auto read = [&](const std::vector<std::string>& names) {
+    const auto chosen = FindProtocols(names);
+    REQUIRE_MESSAGE(chosen.ok(), chosen.status().message());
+    options.protocols = *chosen;
+    int64_t tokens = 0;
+    const auto readings = ReadBy(
+        [&](std::span<const int64_t> begins,
+            int64_t len) -> Result<std::vector<double>> {
+          tokens += std::ssize(begins) * len;
+          return std::vector<double>(begins.size() * len, 1);
+        },
+        1000, options);
+    REQUIRE(readings.ok());
+    CHECK(tokens == ReadTokens(1000, options));
+    std::set<std::string> said;
+    for (const TextReading& r : *readings) said.emplace(r.protocol);
+    CHECK(said.size() == chosen->size());
+    return tokens;
+  };
+  const int64_t all = read({"all"}), separate = read({"nonoverlap"});
+  CHECK(read({"tail", "nonoverlap", "tail"}) == separate);
+  CHECK(read({"sliding"}) + read({"same-target"}) + separate == all);
+  CHECK(FindProtocols({"tial"}).status().message() ==
+        "there is no protocol 'tial', did you mean tail?");
+}
+
 TEST_CASE("settings of training are read, and refused by name") {
   using nlohmann::json;
   const auto read = LearnOptionsFrom(json::parse(
       R"({"learn": ["a"], "learn_settings": {"steps": 7, "rate": 0.001,
           "multiples": [1, 3], "seeds": [4, 5], "probe_effort": 2},
-          "probes": ["mqar"], "switches": ["plain", "yarn"]})"));
+          "probes": ["mqar"], "switches": ["plain", "yarn"],
+          "protocols": ["tail"]})"));
   REQUIRE(read.ok());
   CHECK(read->specs == std::vector<std::string>{"a"});
   CHECK(read->steps == 7);
@@ -533,6 +563,8 @@ TEST_CASE("settings of training are read, and refused by name") {
   CHECK(read->probe_effort == 2);
   REQUIRE(read->switches.size() == 2);
   CHECK(read->switches[1]->name == "yarn");
+  REQUIRE(read->protocols.size() == 1);
+  CHECK(read->protocols[0]->name == "tail");
   REQUIRE(read->probes.size() == 1);
   CHECK(read->probes[0]->name == "mqar");
   CHECK(read->width == LearnOptions().width);
@@ -545,7 +577,7 @@ TEST_CASE("settings of training are read, and refused by name") {
         R"({"learn_settings": {"multiples": []}})",
         R"({"learn_settings": {"multiples": [2000]}})", R"({"probes": "mqar"})",
         R"({"probes": []})", R"({"switches": []})", R"({"switches": "plain"})",
-        R"({"claims": {"rope": 1}})"}) {
+        R"({"protocols": []})", R"({"claims": {"rope": 1}})"}) {
     CAPTURE(bad);
     const auto refused = LearnOptionsFrom(json::parse(bad));
     CHECK(refused.status().code() == Code::kInvalid);

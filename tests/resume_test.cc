@@ -323,6 +323,39 @@ TEST_CASE("a run that is killed again and again ends in the same record") {
             .starts_with("2 saccade: "));
 }
 
+TEST_CASE("a run that was killed before its first word is a new run") {
+  const Folder folder;
+  const std::string profile = folder.Write("tiny.json", R"({
+    "measures": ["speed"], "variants": "linear.elu",
+    "shape": {"heads": 1, "dims": "8", "threads": "1"},
+    "speed": {"lengths": "16", "passes": "forward", "sample_seconds": 1e-4,
+              "cell_seconds": 1e-3}})");
+  for (const char* option : {"--out", "--resume"}) {
+    CAPTURE(option);
+    const std::string out = folder / (option + 2);
+    fs::create_directories(out);
+    std::ofstream(out + "/run.jsonl").flush();
+    REQUIRE(fs::file_size(out + "/run.jsonl") == 0);
+    CHECK(NothingBegun(out));
+    std::ostringstream said, err;
+    const int code = RunCommand(
+        std::vector<std::string>{"compare", "--profile", profile, option, out},
+        {said, err, false, SACCADE_PROGRAM, nullptr, false});
+    CHECK_MESSAGE(code == kExitOk, err.str());
+    CHECK((err.str().find("a new run begins there") != std::string::npos) ==
+          (option == std::string("--resume")));
+    CHECK(!NothingBegun(out));
+    const Result<record::Run> run = record::ReadRun(out + "/run.jsonl");
+    REQUIRE_MESSAGE(run.ok(), run.status().message());
+    CHECK(run->records.back().kind() == "end");
+    // What holds anything is never written over.
+    const auto again =
+        record::RecordWriter::Create(run->path, run->header.fields());
+    CHECK(again.status().message().find("exists already") != std::string::npos);
+  }
+  CHECK(!NothingBegun(folder / "nowhere"));
+}
+
 TEST_CASE("a run goes on only where and as it was begun") {
   const record::Json header = {
       {"cpu", "this"}, {"commit", "abc"}, {"options", "1"}};

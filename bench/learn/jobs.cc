@@ -116,7 +116,8 @@ ReadOptions ReadingAt(const LearnOptions& o, int64_t multiple) {
           .longest = Longest(o),
           .before = before,
           .test_bytes = o.test_bytes,
-          .targets = o.targets};
+          .targets = o.targets,
+          .protocols = o.protocols};
 }
 
 ProbeOptions ProbingAt(const LearnOptions& o, const Probe& probe, int64_t len) {

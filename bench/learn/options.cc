@@ -13,23 +13,22 @@ constexpr int64_t kMany = int64_t{1} << 30;
 constexpr int64_t kLongest = int64_t{1} << 20;     // tokens of a sequence
 constexpr int64_t kMostTokens = int64_t{1} << 24;  // of a step
 
-Status ReadProbes(const std::vector<std::string>& names,
-                  std::vector<const Probe*>* probes) {
-  Result<std::vector<const Probe*>> found = FindProbes(names);
-  if (!found.ok()) {
-    return {found.status().code(), "\"probes\": " + found.status().message()};
+// A list of names under `key`, if it is there.
+template <class T>
+Status ReadNames(
+    Keys& top, const char* key,
+    Result<std::vector<const T*>> (*find)(const std::vector<std::string>&),
+    std::vector<const T*>* found) {
+  std::vector<std::string> names;
+  for (const T* one : *found) names.emplace_back(one->name);
+  top.Texts(key, &names);
+  if (!top.status().ok()) return top.status();
+  Result<std::vector<const T*>> named = find(names);
+  if (!named.ok()) {
+    return {named.status().code(),
+            fmt::format("\"{}\": {}", key, named.status().message())};
   }
-  *probes = std::move(*found);
-  return {};
-}
-
-Status ReadSwitches(const std::vector<std::string>& names,
-                    std::vector<const Switch*>* switches) {
-  Result<std::vector<const Switch*>> found = FindSwitches(names);
-  if (!found.ok()) {
-    return {found.status().code(), "\"switches\": " + found.status().message()};
-  }
-  *switches = std::move(*found);
+  *found = std::move(*named);
   return {};
 }
 
@@ -89,18 +88,15 @@ Result<LearnOptions> LearnOptionsFrom(const json& profile) {
   Keys top(profile, "the profile");
   top.Texts("learn", &o.specs);
   top.Texts("probe", &o.probe_specs);
-  std::vector<std::string> names;
-  for (const Probe* probe : o.probes) names.emplace_back(probe->name);
-  top.Texts("probes", &names);
-  std::vector<std::string> switches;
-  for (const Switch* s : o.switches) switches.emplace_back(s->name);
-  top.Texts("switches", &switches);
   const json& drops = top.Array("drop");
   const json& settings = top.Object("learn_settings");
   const json& claims = top.Object("claims");
   Status status = top.status();
-  if (status.ok()) status = ReadProbes(names, &o.probes);
-  if (status.ok()) status = ReadSwitches(switches, &o.switches);
+  if (status.ok()) status = ReadNames(top, "probes", FindProbes, &o.probes);
+  if (status.ok())
+    status = ReadNames(top, "protocols", FindProtocols, &o.protocols);
+  if (status.ok())
+    status = ReadNames(top, "switches", FindSwitches, &o.switches);
   if (status.ok()) status = ReadSettings(settings, &o);
   for (size_t i = 0; i < drops.size() && status.ok(); ++i)
     status = ReadDrop(drops[i], i + 1, &o);

@@ -9,6 +9,7 @@
 
 #include "bench/learn/pass.h"
 #include "bench/learn/train.h"
+#include "bench/named.h"
 
 namespace saccade::bench {
 namespace {
@@ -147,6 +148,13 @@ std::span<const Protocol> Protocols() {
   return kAll;
 }
 
+std::vector<const Protocol*> AllProtocols() { return PointersTo(Protocols()); }
+
+Result<std::vector<const Protocol*>> FindProtocols(
+    const std::vector<std::string>& names) {
+  return FindNamed("protocol", AllProtocols(), names);
+}
+
 Result<std::vector<TextReading>> ReadBy(const Reader& reader,
                                         int64_t text_bytes,
                                         const ReadOptions& o) {
@@ -156,19 +164,19 @@ Result<std::vector<TextReading>> ReadBy(const Reader& reader,
   }
   std::vector<std::pair<decltype(Protocol::segments), SegmentLosses>> read;
   std::vector<TextReading> readings;
-  for (const Protocol& protocol : Protocols()) {
+  for (const Protocol* protocol : o.protocols) {
     auto known = std::find_if(read.begin(), read.end(), [&](const auto& r) {
-      return r.first == protocol.segments;
+      return r.first == protocol->segments;
     });
     if (known == read.end()) {
       Result<std::vector<double>> bits =
-          reader(protocol.segments(text_bytes, o), o.len());
+          reader(protocol->segments(text_bytes, o), o.len());
       if (!bits.ok()) return bits.status();
       if (bits->empty()) return std::vector<TextReading>();
-      read.push_back({protocol.segments, {o.len(), std::move(*bits)}});
+      read.push_back({protocol->segments, {o.len(), std::move(*bits)}});
       known = read.end() - 1;
     }
-    for (TextReading& r : protocol.score(protocol.name, known->second, o)) {
+    for (TextReading& r : protocol->score(protocol->name, known->second, o)) {
       readings.push_back(std::move(r));
     }
   }
@@ -194,12 +202,12 @@ Result<std::vector<TextReading>> ReadText(
 int64_t ReadTokens(int64_t text_bytes, const ReadOptions& o) {
   int64_t tokens = 0;
   std::vector<decltype(Protocol::segments)> read;
-  for (const Protocol& protocol : Protocols()) {
-    if (std::find(read.begin(), read.end(), protocol.segments) != read.end()) {
+  for (const Protocol* protocol : o.protocols) {
+    if (std::find(read.begin(), read.end(), protocol->segments) != read.end()) {
       continue;
     }
-    read.push_back(protocol.segments);
-    tokens += std::ssize(protocol.segments(text_bytes, o)) * o.len();
+    read.push_back(protocol->segments);
+    tokens += std::ssize(protocol->segments(text_bytes, o)) * o.len();
   }
   return tokens;
 }

@@ -21,6 +21,9 @@
 
 namespace saccade::bench {
 
+struct Protocol;
+std::vector<const Protocol*> AllProtocols();
+
 struct ReadOptions {
   int64_t train_len = 128;  // L
   int64_t multiple = 1;     // r: segments are r L long
@@ -28,6 +31,7 @@ struct ReadOptions {
   int64_t before = 0;       // the largest below r that is read; 0: none
   int64_t test_bytes = 65536;
   int64_t targets = 64;
+  std::vector<const Protocol*> protocols = AllProtocols();
   int64_t window = 0;                                   // as PassOptions
   std::optional<std::vector<Position>> positions = {};  // as PassOptions
 
@@ -75,6 +79,11 @@ struct Protocol {
 ///                is whole at the smallest r, which has most segments.
 /// Each byte is predicted from BOS and the bytes of its segment before it.
 std::span<const Protocol> Protocols();
+
+/// By names, or "all"; each once. kNotFound with the nearest names; kInvalid
+/// for none.
+Result<std::vector<const Protocol*>> FindProtocols(
+    const std::vector<std::string>& names);
 
 /// Gives the losses of segments of `len` bytes that begin there, [begins, len];
 /// no losses at all to stop.

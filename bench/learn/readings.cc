@@ -39,7 +39,7 @@ std::vector<json> ReadTextJob(const LearnOptions& o, const Job& job,
                            {"train_len", o.train_len}, {"eval_len", len}};
       if (!readings.ok()) {
         json failed = record;
-        failed["protocol"] = "nonoverlap";
+        failed["protocol"] = o.protocols.front()->name;
         records.push_back(Unsupported(failed, readings.status()));
         continue;
       }

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "nearest.h"
+#include "bench/named.h"
 #include "position.h"
 
 namespace saccade::bench {
@@ -94,22 +94,7 @@ std::span<const Switch> Switches() {
 
 Result<std::vector<const Switch*>> FindSwitches(
     const std::vector<std::string>& names) {
-  if (names.empty()) return Invalid("an empty list of switches");
-  std::vector<std::string_view> known;
-  for (const Switch& s : Switches()) known.push_back(s.name);
-  std::vector<const Switch*> found;
-  for (const std::string& name : names) {
-    const auto at = std::find(known.begin(), known.end(), name);
-    if (at == known.end()) {
-      return NotFound(fmt::format("there is no switch '{}'{}", name,
-                                  DidYouMean(name, known)));
-    }
-    const Switch* const s = &Switches()[at - known.begin()];
-    if (std::find(found.begin(), found.end(), s) == found.end()) {
-      found.push_back(s);
-    }
-  }
-  return found;
+  return FindNamed("switch", PointersTo(Switches()), names);
 }
 
 std::vector<const Switch*> Allowed(const Model& model,

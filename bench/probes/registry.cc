@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "bench/named.h"
 #include "bench/probes/probe.h"
-#include "nearest.h"
 
 namespace saccade::bench {
 namespace probes {
@@ -23,34 +23,15 @@ std::span<const Probe* const> Probes() {
 }
 
 Result<const Probe*> FindProbe(std::string_view name) {
-  std::vector<std::string_view> names;
-  for (const Probe* probe : Probes()) {
+  for (const Probe* probe : Probes())
     if (probe->name == name) return probe;
-    names.push_back(probe->name);
-  }
-  return NotFound(
-      fmt::format("there is no probe '{}'{}", name, DidYouMean(name, names)));
+  return FindProbes({std::string(name)}).status();
 }
 
 Result<std::vector<const Probe*>> FindProbes(
     const std::vector<std::string>& names) {
-  if (names.empty()) return Invalid("an empty list of probes");
-  std::vector<const Probe*> found;
-  const auto add = [&found](const Probe* probe) {
-    if (std::find(found.begin(), found.end(), probe) == found.end()) {
-      found.push_back(probe);
-    }
-  };
-  for (const std::string& name : names) {
-    if (name == "all") {
-      for (const Probe* probe : Probes()) add(probe);
-      continue;
-    }
-    const Result<const Probe*> probe = FindProbe(name);
-    if (!probe.ok()) return probe.status();
-    add(*probe);
-  }
-  return found;
+  const auto all = Probes();
+  return FindNamed("probe", std::vector(all.begin(), all.end()), names);
 }
 
 Status Draw(const Probe& probe, Random& random, const SampleShape& shape,

@@ -68,7 +68,8 @@ Result<Run> ReadRun(const std::string& path);
 class RecordWriter {
  public:
   /// Starts a new file with `header` (kind and schema are filled in). kInvalid
-  /// when the file exists already: measurements are never overwritten.
+  /// when there is one already that is not empty: measurements are never
+  /// overwritten.
   static Result<RecordWriter> Create(const std::string& path, Json header);
 
   /// Goes on with the file of a run that was read, after cutting off a last

@@ -41,11 +41,6 @@ std::string Dump(const Json& record) {
 Result<RecordWriter> RecordWriter::Open(const std::string& path, int flags) {
   const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0644);
   if (fd < 0) {
-    if (errno == EEXIST) {
-      return Invalid(fmt::format(
-          "{}: exists already; resume that run or choose another folder",
-          path));
-    }
     return SystemError(path, "cannot open for writing", errno);
   }
   RecordWriter writer(fd, path, 0);
@@ -67,9 +62,17 @@ Result<RecordWriter> RecordWriter::Create(const std::string& path,
   DropNonFinite(first);
   Status status = Validate(first, Strictness::kStrict);
   if (!status.ok()) return status;
-  Result<RecordWriter> writer =
-      Open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
+  Result<RecordWriter> writer = Open(path, O_WRONLY | O_CREAT | O_APPEND);
   if (!writer.ok()) return writer;
+  // An empty file is a run that was killed before its first word.
+  struct stat facts = {};
+  if (::fstat(writer->fd_, &facts) != 0) {
+    return SystemError(path, "cannot read", errno);
+  }
+  if (facts.st_size > 0) {
+    return Invalid(fmt::format(
+        "{}: exists already; resume that run or choose another folder", path));
+  }
   status = writer->WriteLine(Dump(first));
   if (!status.ok()) {
     ::unlink(path.c_str());
