@@ -324,13 +324,20 @@ json ContentFreeCannotRecall(const Evidence& e) {
 json LinearStaysNearBigrams(const Evidence& e) {
   Finding finding;
   const Estimate bigram = MeanOf(e.Anchor("order 1"));
+  const Estimate trigram = MeanOf(e.Anchor("order 2"));
   for (const char* role : {"linear", "nope"}) {
     for (const std::string& spec : e.Role(role)) {
       const Estimate bits = MeanOf(e.Bits(spec, "nonoverlap", "plain", 1));
       if (!bits.known() || !bigram.known()) continue;
-      finding.Say(std::abs(bits.value - bigram.value) <= 0.2,
-                  fmt::format("{}: {}, bigrams {:.3f} bits a byte", spec,
-                              Show(bits), bigram.value));
+      const bool near = std::abs(bits.value - bigram.value) <= 0.2;
+      finding.Say(near, fmt::format("{}: {}, bigrams {:.3f} bits a byte", spec,
+                                    Show(bits), bigram.value));
+      if (near || !trigram.known()) continue;
+      finding.Remark(fmt::format(
+          "that is {:.0f} % of the way to trigrams ({:.3f}); the range is of a "
+          "pilot, 64 wide, which is {} here",
+          100 * (bigram.value - bits.value) / (bigram.value - trigram.value),
+          trigram.value, e.options().width));
     }
   }
   return finding.Record(
