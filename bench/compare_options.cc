@@ -53,14 +53,17 @@ Status ReadMeasures(const json& profile, const CompareOverrides& over,
   return top.status().ok() ? seconds.status() : top.status();
 }
 
+bool Contains(const std::vector<std::string>& list, const std::string& spec) {
+  return std::find(list.begin(), list.end(), spec) != list.end();
+}
+
 // Specs of `list` that --only asks for, and those that it spells out.
 std::vector<std::string> Chosen(const std::vector<std::string>& list,
                                 const std::vector<std::string>& only) {
   if (only.empty()) return list;
   std::vector<std::string> chosen = Named(list, only);
   for (const std::string& o : only)
-    if (o.find_first_of(":+") != std::string::npos &&
-        std::find(chosen.begin(), chosen.end(), o) == chosen.end())
+    if (o.find_first_of(":+") != std::string::npos && !Contains(chosen, o))
       chosen.push_back(o);
   return chosen;
 }
@@ -73,8 +76,7 @@ Status ExpandEach(std::vector<std::string>* specs) {
     const Result<std::vector<std::string>> some = ExpandSpecs(item);
     if (!some.ok()) return some.status();
     for (const std::string& spec : *some)
-      if (std::find(all.begin(), all.end(), spec) == all.end())
-        all.push_back(spec);
+      if (!Contains(all, spec)) all.push_back(spec);
   }
   *specs = std::move(all);
   return {};
@@ -89,6 +91,20 @@ std::vector<uint64_t> SeedsOf(const CompareOverrides& over) {
       seeds.push_back(s);
   }
   return seeds;
+}
+
+// What is matched by FLOPs is also trained without. The reference is the
+// profile's, whatever of it --only leaves.
+Status CheckMatched(LearnOptions* l) {
+  if (l->flop_matched.empty()) return {};
+  const Status expanded = ExpandEach(&l->flop_matched);
+  if (!expanded.ok()) return expanded;
+  for (const std::string& spec : l->flop_matched)
+    if (!Contains(l->specs, spec))
+      return Invalid(fmt::format(
+          "\"flop_matched\": {} is not among those to \"learn\"", spec));
+  l->flop_reference = l->specs.front();
+  return {};
 }
 
 Status ReadLearn(const json& profile, const CompareOverrides& over,
@@ -108,11 +124,15 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
   LearnOptions& l = options->learn;
   Status expanded = ExpandEach(&l.specs);
   if (expanded.ok()) expanded = ExpandEach(&l.probe_specs);
+  if (expanded.ok()) expanded = CheckMatched(&l);
   if (!expanded.ok())
     return {expanded.code(), over.profile + ": " + expanded.message()};
   const std::vector<std::string> only =
       over.only.empty() ? std::vector<std::string>() : options->specs;
   l.specs = text ? Chosen(l.specs, only) : std::vector<std::string>();
+  std::erase_if(l.flop_matched, [&l](const std::string& spec) {
+    return !Contains(l.specs, spec);
+  });
   l.probe_specs =
       probes ? Chosen(l.probe_specs, only) : std::vector<std::string>();
   if (!over.probes.empty()) {
@@ -295,8 +315,9 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "probe", "probes", "protocols", "switches",
-                 "learn_settings", "drop", "claims", "lenses"});
+                 "memory", "learn", "flop_matched", "probe", "probes",
+                 "protocols", "switches", "learn_settings", "drop", "claims",
+                 "lenses"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
   Result<std::vector<std::string>> specs =

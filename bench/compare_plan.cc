@@ -6,6 +6,7 @@
 
 #include "bench/cli_parse.h"
 #include "bench/comparison.h"
+#include "bench/learn/jobs.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -112,10 +113,12 @@ Status Comparison::ForetellTrainings() {
         [&t](const record::Record& r) {
           return r.kind() == "train" && r.Text("variant") == t.spec &&
                  r.Text("task") == t.task &&
+                 (r.Text("match") == kByFlops) == t.by_flops &&
                  r.Count("seed") == static_cast<int64_t>(t.seed);
         });
     if (known) continue;
-    fmt::print(host_.out, "training {} {} seed {}: ", t.task, t.spec, t.seed);
+    fmt::print(host_.out, "training {} {} seed {}{}: ", t.task, t.spec, t.seed,
+               t.by_flops ? ", matched by FLOPs" : "");
     if (!t.status.ok()) {
       fmt::print(host_.out, "{}\n", t.status.message());
       continue;

@@ -92,11 +92,25 @@ class Run {
   double foretold_ = 0, took_ = 0;  // seconds of the jobs that were done
 };
 
+// What names a training among records.
+json TrainingOf(const Job& job) {
+  json record = {{"kind", "train"},
+                 {"variant", job.spec},
+                 {"task", job.task},
+                 {"seed", job.seed}};
+  if (job.by_flops) record["match"] = kByFlops;
+  return record;
+}
+
 bool Run::Trained(const Job& job) const {
+  const json wanted = TrainingOf(job);
   return std::any_of(records_.begin(), records_.end(), [&](const json& r) {
-    return r.value("kind", "") == "train" && r.value("task", "") == job.task &&
-           r.value("variant", "") == job.spec &&
-           r.value("seed", uint64_t{0}) == job.seed;
+    return r.contains("match") == job.by_flops &&
+           std::all_of(wanted.items().begin(), wanted.items().end(),
+                       [&](const auto& field) {
+                         const auto found = r.find(field.key());
+                         return found != r.end() && *found == field.value();
+                       });
   });
 }
 
@@ -128,12 +142,9 @@ Status Run::Write(json record) {
 
 Status Run::WriteFailure(const Job& job, std::string_view status,
                          const std::string& reason) {
-  return Write({{"kind", "train"},
-                {"variant", job.spec},
-                {"task", job.task},
-                {"seed", job.seed},
-                {"status", status},
-                {"reason", reason}});
+  json record = TrainingOf(job);
+  record.update({{"status", status}, {"reason", reason}});
+  return Write(std::move(record));
 }
 
 Status Run::ReadTheCorpus() {
@@ -208,9 +219,9 @@ std::vector<json> Run::Read(const Job& job, const Model& model) {
       static_cast<double>(job.training.optimiser.steps) * job.speed.step;
   const auto tick = [&](int64_t tokens, int64_t len) {
     seconds += static_cast<double>(tokens) * job.speed.Token(len);
-    return Advance(seconds / job.seconds,
-                   fmt::format("{} seed {}: {} at {} tokens", job.spec,
-                               job.seed, job.task, len));
+    return Advance(
+        seconds / job.seconds,
+        fmt::format("{}: {} at {} tokens", job.Name(), job.task, len));
   };
   return job.probe ? ReadProbeJob(o_, job, model, exec_, tick)
                    : ReadTextJob(o_, job, model, corpus_.test, exec_, tick);
@@ -227,21 +238,19 @@ Status Run::WriteTraining(const Job& job, const Model& model,
     curve.push_back(
         Mean({&result.loss[begin], static_cast<size_t>(end - begin)}));
   }
-  json record = {{"kind", "train"},
-                 {"variant", job.spec},
-                 {"task", job.task},
-                 {"seed", job.seed},
-                 {"train_len", job.training.len},
+  json record = TrainingOf(job);
+  record.update({{"train_len", job.training.len},
                  {"model", fmt::format("d{} N{} h{}", job.model.width,
                                        job.model.layers, job.model.heads)},
                  {"params", model.parameters().count()},
                  {"steps", steps},
                  {"tokens", steps * job.StepTokens()},
+                 {"flops", job.flops},
                  {"final_loss", curve.back()},
                  {"loss", curve},
                  {"seconds", result.seconds},
                  {"gflops", result.gflops},
-                 {"threads", exec_.slots()}};
+                 {"threads", exec_.slots()}});
   if (job.probe) {
     record.update({{"title", job.probe->title},
                    {"source", job.probe->source},
@@ -263,7 +272,7 @@ Status Run::RunJob(const Job& job) {
     return WriteFailure(job, "unsupported", model.status().message());
   }
   model->parameters().Start(job.seed);
-  if (!job.probe && job.seed == o_.seeds.front()) {
+  if (!job.probe && !job.by_flops && job.seed == o_.seeds.front()) {
     const Status s = LookAtStart(*model, corpus_.train, job.seed, exec_, sink_);
     if (!s.ok()) return s;
   }
@@ -275,10 +284,10 @@ Status Run::RunJob(const Job& job) {
             exec_,
             [&](int64_t step) {
               const auto done = static_cast<double>(step + 1);
-              return Advance(done * job.speed.step / job.seconds,
-                             fmt::format("{} seed {}: {}, step {} of {}",
-                                         job.spec, job.seed, job.task, step + 1,
-                                         job.training.optimiser.steps));
+              return Advance(
+                  done * job.speed.step / job.seconds,
+                  fmt::format("{}: {}, step {} of {}", job.Name(), job.task,
+                              step + 1, job.training.optimiser.steps));
             },
             {.path = hooks_.checkpoint,
              .owner = OwnerOf(job, job.probe ? 0 : text_),
@@ -291,7 +300,7 @@ Status Run::RunJob(const Job& job) {
   for (json& record : records) {
     if (Status s = Write(std::move(record)); !s.ok()) return s;
   }
-  if (o_.look && !job.probe) {
+  if (o_.look && !job.probe && !job.by_flops) {
     Advance(1, fmt::format("{} seed {}: lenses", job.spec, job.seed));
     const Status s =
         LookAtModel(*model, true, corpus_.test, job.seed, exec_, sink_);
@@ -302,10 +311,10 @@ Status Run::RunJob(const Job& job) {
   took_ += Since(begin);
   within_ = 1;
   Note(
-      fmt::format("{} of {}: {} seed {}, {}: {:.0f} s, {:.0f} GFLOP/s, loss "
+      fmt::format("{} of {}: {}, {}: {:.0f} s, {:.0f} GFLOP/s, loss "
                   "{:.3f} nats; {} gone, about {} to go",
-                  at_ + 1, jobs_.size(), job.spec, job.seed, job.task,
-                  Since(begin), result->gflops, result->loss.back(),
+                  at_ + 1, jobs_.size(), job.Name(), job.task, Since(begin),
+                  result->gflops, result->loss.back(),
                   FormatDuration(Since(start_)), FormatDuration(Rest())));
   return {};
 }
@@ -372,8 +381,8 @@ Result<std::vector<PlannedTraining>> PlanTrainings(const LearnOptions& o,
   }
   std::vector<PlannedTraining> planned;
   for (const Job& job : jobs)
-    planned.push_back({job.task, job.spec, job.seed, job.flops, job.Rate(),
-                       job.seconds, job.status});
+    planned.push_back({job.task, job.spec, job.seed, job.by_flops, job.flops,
+                       job.Rate(), job.seconds, job.status});
   return planned;
 }
 

@@ -38,6 +38,12 @@ struct LearnOptions {
   std::vector<const Probe*> probes = {Probes().front()};
   std::vector<uint64_t> seeds = {1};
 
+  /// Specs that are trained on text once more, after all others, with the steps
+  /// that make their FLOPs those of the reference: the first of `specs` where
+  /// that is empty.
+  std::vector<std::string> flop_matched;
+  std::string flop_reference;
+
   int64_t width = 64, layers = 2, heads = 8;
   int64_t train_len = 128;  // tokens, the beginning-of-sequence one included
   int64_t steps = 400;
@@ -76,11 +82,11 @@ struct LearnOptions {
   std::map<std::string, std::vector<std::string>> roles;
 };
 
-/// Reads the keys of a profile that concern training: "learn" and "probe"
-/// (lists of spec strings), "probes", "protocols" and "switches" (lists of
-/// names), "learn_settings" (the numbers above by name), "drop" (a list of
-/// objects: "task", "variants", "seed") and "claims" (roles). Absent keys leave
-/// defaults. kInvalid or kNotFound names the key.
+/// Reads the keys of a profile that concern training: "learn", "flop_matched"
+/// and "probe" (lists of spec strings), "probes", "protocols" and "switches"
+/// (lists of names), "learn_settings" (the numbers above by name), "drop" (a
+/// list of objects: "task", "variants", "seed") and "claims" (roles). Absent
+/// keys leave defaults. kInvalid or kNotFound names the key.
 Result<LearnOptions> LearnOptionsFrom(const nlohmann::json& profile);
 
 /// How a run talks to its caller. All may be empty.
@@ -116,10 +122,11 @@ Status RunExtrapolation(const LearnOptions& options, Exec& exec,
 struct PlannedTraining {
   std::string task, spec;
   uint64_t seed = 0;
-  double flops = 0;    // of training: 6 P + 6 V d + 6 N d L a token
-  double gflops = 0;   // a second, measured on this machine just now
-  double seconds = 0;  // with reading
-  Status status = {};  // why it will not run
+  bool by_flops = false;  // steps matched to another's FLOPs
+  double flops = 0;       // of training: see Model::FlopsPerToken
+  double gflops = 0;      // a second, measured on this machine just now
+  double seconds = 0;     // with reading
+  Status status = {};     // why it will not run
 };
 
 /// What RunExtrapolation would train, and what of it its budget drops. Takes

@@ -32,6 +32,8 @@ Outcome OutcomeOf(const Record& record) {
   return outcome;
 }
 
+bool ByFlops(const Record& record) { return record.Text("match") == "flops"; }
+
 // What peers are checked on, in place of our targets.
 constexpr char kOwnCode[] = "its own code";
 
@@ -50,7 +52,8 @@ class Builder {
     if (kind == "peer" && record.Has("worst")) TakePeerCheck(record);
     if (kind == "memory") TakeMemory(record);
     if (kind == "extrapolation") {
-      TakeCurve(record, "protocol", "bits_per_byte", model_.texts,
+      TakeCurve(record, "protocol", "bits_per_byte",
+                ByFlops(record) ? model_.texts_by_flops : model_.texts,
                 model_.protocols);
     }
     if (kind == "probe") TakeProbe(record);
@@ -93,7 +96,8 @@ class Builder {
     if (headline != model_.protocols.end()) {
       std::rotate(model_.protocols.begin(), headline, headline + 1);
     }
-    for (auto* curves : {&model_.texts, &model_.probes}) {
+    for (auto* curves :
+         {&model_.texts, &model_.texts_by_flops, &model_.probes}) {
       for (auto& [key, curve] : *curves) {
         Average(curve);
         DistrustCurve(key.entry, curve);
@@ -287,6 +291,7 @@ class Builder {
     training.entry = EntryOf(record);
     training.task = Get(record, "task");
     training.model = Get(record, "model");
+    training.by_flops = ByFlops(record);
     training.seed = record.Count("seed");
     if (record.Has("expected")) {
       model_.probe_texts[training.task] = {
@@ -294,22 +299,25 @@ class Builder {
           Clean(record.Text("expected"), 400), Get(record, "bucket_is")};
     }
     if (!record.ok()) {
-      model_.gaps.push_back({training.entry,
-                             fmt::format("training on {}", training.task),
-                             OutcomeOf(record)});
+      model_.gaps.push_back(
+          {training.entry,
+           fmt::format("training on {}{}", training.task,
+                       training.by_flops ? ", matched by FLOPs" : ""),
+           OutcomeOf(record)});
       return;
     }
     training.params = record.Count("params");
     training.steps = record.Count("steps");
     training.tokens = record.Count("tokens");
     training.train_len = record.Count("train_len");
+    training.flops = record.Number("flops");
     training.seconds = record.Number("seconds");
     training.gflops = record.Number("gflops");
     training.final_loss = record.Number("final_loss");
     training.loss = record.Numbers("loss");
     for (Training& other : model_.trainings) {
       if (other.entry == training.entry && other.task == training.task &&
-          other.seed == training.seed) {
+          other.by_flops == training.by_flops && other.seed == training.seed) {
         other = std::move(training);
         return;
       }

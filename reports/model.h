@@ -128,8 +128,9 @@ struct ProbeText {
 struct Training {
   int entry = 0;
   std::string task, model;
+  bool by_flops = false;  // see record/schema.h: match
   int64_t seed = 0, params = 0, steps = 0, tokens = 0, train_len = 0;
-  double seconds = kNaN, gflops = kNaN, final_loss = kNaN;
+  double flops = kNaN, seconds = kNaN, gflops = kNaN, final_loss = kNaN;
   std::vector<double> loss;
 };
 
@@ -171,6 +172,7 @@ struct Model {
   std::vector<Setting> settings;  // the one with most cells first
   std::map<CheckKey, std::map<std::string, Check>> checks;  // by target
   std::map<CurveKey, Curve> texts, probes;
+  std::map<CurveKey, Curve> texts_by_flops;  // of models matched by FLOPs
   /// By probe, entry and length: accuracy against the bucket.
   std::map<CurveKey, std::map<int64_t, Curve>> probe_parts;
   std::map<std::string, ProbeText> probe_texts;

@@ -183,6 +183,7 @@ Figure LossFigure(const Model& model) {
   Chart chart = {{"share of the steps", Scale::kShare},
                  {"training loss", Scale::kNats}};
   for (const Training& training : model.trainings) {
+    if (training.by_flops) continue;
     Series series = SeriesOf(model.at(training.entry));
     series.layer = training.task;
     series.style = training.task == model.trainings.front().task ? 0 : 1;
@@ -211,17 +212,18 @@ Table TrainingTable(const Model& model) {
                    {"tokens"},         {"L"},           {"final loss"},
                    {"seconds"},        {"GFLOP/s"}};
   for (const Training& training : model.trainings) {
-    table.rows.push_back({EntryCell(model.at(training.entry)),
-                          {training.task},
-                          {training.model},
-                          {fmt::format("{}", training.seed)},
-                          {fmt::format("{}", training.params)},
-                          {fmt::format("{}", training.steps)},
-                          {fmt::format("{}", training.tokens)},
-                          {fmt::format("{}", training.train_len)},
-                          {FormatFixed(training.final_loss, 3)},
-                          {FormatNumber(training.seconds)},
-                          {FormatNumber(training.gflops)}});
+    table.rows.push_back(
+        {EntryCell(model.at(training.entry)),
+         {training.task, training.by_flops ? "matched by FLOPs" : ""},
+         {training.model},
+         {fmt::format("{}", training.seed)},
+         {fmt::format("{}", training.params)},
+         {fmt::format("{}", training.steps)},
+         {fmt::format("{}", training.tokens)},
+         {fmt::format("{}", training.train_len)},
+         {FormatFixed(training.final_loss, 3)},
+         {FormatNumber(training.seconds)},
+         {FormatNumber(training.gflops)}});
   }
   return table;
 }
@@ -244,6 +246,8 @@ Section TextSection(const Model& model, const Verdict& verdict) {
           ? ""
           : " Other changes than the window are in the legend, off at first.";
   if (!switches.rows.empty()) section.summary.push_back(std::move(switches));
+  Table cost = CostTable(model, verdict);
+  if (!cost.rows.empty()) section.summary.push_back(std::move(cost));
   for (const std::string& protocol : model.protocols) {
     bool multiples = false;
     for (const auto& [key, curve] : model.texts) {

@@ -49,6 +49,11 @@ Table SwitchTable(const Model& model, const Verdict& verdict);
 /// How far each is behind the best at the longest length, and who ties.
 Table DifferenceTable(const Model& model, const Verdict& verdict);
 
+// cost_table.cc
+/// Parameters, FLOPs and steps of every model of text beside its bits a byte;
+/// below it, where there is one, the same model matched by FLOPs.
+Table CostTable(const Model& model, const Verdict& verdict);
+
 // lens_section.cc
 Section LensSection(const Model& model);
 

@@ -119,6 +119,10 @@ TEST_CASE("a slip in a profile is named, with its place") {
         std::string::npos);
   CHECK(complaint(R"({"seconds": {"speed": -1}})").find("seconds") !=
         std::string::npos);
+  CHECK(complaint(R"({"measures": ["extrapolation"], "learn": ["linear.elu"],
+                      "flop_matched": ["softmax.flash"]})")
+            .find("\"flop_matched\": softmax.flash is not among") !=
+        std::string::npos);
 }
 
 TEST_CASE("the command line says what is wrong in one line and exits with 2") {

@@ -193,6 +193,35 @@ TEST_CASE("models of one width are matched in size") {
   CHECK(static_cast<double>(most) <= 1.02 * static_cast<double>(least));
 }
 
+TEST_CASE("training's FLOPs are those of its products") {
+  const auto flops = [](const std::string& spec, int64_t len) {
+    const auto model = Model::Make({.spec = spec,
+                                    .width = 32,
+                                    .layers = 3,
+                                    .heads = 4,
+                                    .symbols = 50,
+                                    .train_len = 16});
+    REQUIRE(model.ok());
+    const Result<double> flops = model->FlopsPerToken(len);
+    REQUIRE(flops.ok());
+    return *flops;
+  };
+  // Of width 32: q, k, v and out, an MLP of 128 both ways, and the logits.
+  const double dense = 6.0 * 32 * (3 * (4 * 32 + 2 * 128) + 50);
+  // A token of 16 sees 8.5 in the mean. Five products of 8 a pair going back,
+  // two going forward, in 3 layers of 4 heads.
+  CHECK(flops("softmax.flash+rope", 16) ==
+        doctest::Approx(dense + 3 * 4 * 8.5 * 2 * 8 * 7));
+  CHECK(flops("softmax.window:size=1", 16) ==
+        doctest::Approx(dense + 3 * 4 * 2 * 8 * 7));
+  // Twice a state of 8 x 8, and three times that going back.
+  for (const int64_t len : {16, 1024})
+    CHECK(flops("linear.elu", len) ==
+          doctest::Approx(dense + 3 * 4 * 4 * 2 * 2 * 8 * 8));
+  // What positions learn is looked up.
+  CHECK(flops("softmax.flash+learned", 16) == flops("softmax.flash", 16));
+}
+
 TEST_CASE("tensors of one name and shape start alike in all models") {
   const auto value = [](const Model& model, const std::string& name) {
     for (const Tensor& t : model.parameters().tensors()) {

@@ -346,9 +346,12 @@ TEST_CASE("claims follow the records") {
                           {"bits_per_byte", bits}};
   };
   const auto verdict = [&](double far, double cut, int number) {
-    const std::vector<nlohmann::json> records = {record("plain", 128, 2.5),
-                                                 record("plain", 2048, far),
-                                                 record("window", 2048, cut)};
+    std::vector<nlohmann::json> records = {record("plain", 128, 2.5),
+                                           record("plain", 2048, far),
+                                           record("window", 2048, cut)};
+    // Of another training, which no claim is about.
+    records.push_back(record("plain", 2048, 2.9));
+    records.back()["match"] = "flops";
     for (const auto& claim : JudgeClaims(o, records)) {
       if (claim["number"] == number) return claim["verdict"].dump();
     }
@@ -550,12 +553,13 @@ TEST_CASE("only what a chosen protocol needs is read") {
 TEST_CASE("settings of training are read, and refused by name") {
   using nlohmann::json;
   const auto read = LearnOptionsFrom(json::parse(
-      R"({"learn": ["a"], "learn_settings": {"steps": 7, "rate": 0.001,
+      R"({"learn": ["a", "b"], "flop_matched": ["b"], "learn_settings": {"steps": 7, "rate": 0.001,
           "multiples": [1, 3], "seeds": [4, 5], "probe_effort": 2},
           "probes": ["mqar"], "switches": ["plain", "yarn"],
           "protocols": ["tail"]})"));
   REQUIRE(read.ok());
-  CHECK(read->specs == std::vector<std::string>{"a"});
+  CHECK(read->specs == std::vector<std::string>{"a", "b"});
+  CHECK(read->flop_matched == std::vector<std::string>{"b"});
   CHECK(read->steps == 7);
   CHECK(read->rate == 0.001);
   CHECK(read->multiples == std::vector<int64_t>{1, 3});

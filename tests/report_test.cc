@@ -379,6 +379,57 @@ TEST_CASE("Each change at test time has a column, a line and a switch") {
                   "Changes at test time"));
 }
 
+TEST_CASE("Models matched by FLOPs stand beside those that are not") {
+  const auto model = [](const std::string& variant, bool by_flops,
+                        int64_t steps, double flops, double near, double far) {
+    std::vector<Fields> records = {Text(variant, "plain", 128, near),
+                                   Text(variant, "plain", 2048, far),
+                                   {{"kind", "train"},
+                                    {"variant", variant},
+                                    {"task", "text"},
+                                    {"seed", 1},
+                                    {"train_len", 128},
+                                    {"params", 1234},
+                                    {"steps", steps},
+                                    {"tokens", steps * 1000},
+                                    {"flops", flops},
+                                    {"final_loss", 1.5},
+                                    {"loss", {3.0, by_flops ? 1.25 : 1.5}}}};
+    if (by_flops)
+      for (Fields& r : records) r["match"] = "flops";
+    return records;
+  };
+  const auto report = [&](bool matched) {
+    std::vector<Fields> records = {Header()};
+    for (const auto& some : {model("dear", false, 400, 1.2e12, 2.5, 4.875),
+                             model("cheap", true, 600, 1.2e12, 2.625, 2.25),
+                             model("cheap", false, 400, 0.8e12, 2.75, 2.875)}) {
+      if (!matched && some[0].contains("match")) continue;
+      records.insert(records.end(), some.begin(), some.end());
+    }
+    ReportFolder folder;
+    return Make(folder, {folder.Run(Lines(records))});
+  };
+  const Report both = report(true);
+  CHECK(Mentions(both.markdown,
+                 "| cheap | parameters | 1234 | 2.000 | 400 | 800 | 2.750 | "
+                 "2.875 |\n| cheap | FLOPs | 1234 | 2.000 | 600 | 1200 | "
+                 "2.625 | 2.250 |"));
+  CHECK(Mentions(both.markdown, "| dear | parameters | 1234 | 3.000 |"));
+  // Nothing else is told by them.
+  for (const char* number : {"2.250", "2.625", "2.62 ", "2.25 "}) {
+    const size_t first = both.markdown.find(number);
+    const bool once =
+        first == std::string::npos ||
+        both.markdown.find(number, first + 1) == std::string::npos;
+    CHECK(once);
+  }
+  CHECK(!Mentions(both.html, "1.25,"));
+  const Report one = report(false);
+  CHECK(Mentions(one.markdown, "| cheap | 1234 | 2.000 | 400 | 800 |"));
+  CHECK(!Mentions(one.markdown, "matched by"));
+}
+
 TEST_CASE("Absurd numbers are refused or shown, and never as nan or inf") {
   std::string text = Lines({Header(), Speed("sane", 64, {2e6, 3e6, 4e6})});
   for (const char* number : {"NaN", "Infinity", "1e999", "-1e999", "null", "[]",

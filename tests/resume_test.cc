@@ -11,11 +11,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -175,6 +177,50 @@ TEST_CASE("what is too long is dropped by the rules, in their order") {
   CHECK(left(5) == "");
 }
 
+TEST_CASE("what is matched by FLOPs has the reference's, and goes first") {
+  LearnOptions o = TwoByTwo();
+  o.specs.push_back("gated.gau:n=128+rope");
+  o.flop_matched = {"softmax.flash+rope", "gated.gau:n=128+rope", "linear.elu"};
+  const auto flops = [&o](const Job& job) {
+    const Result<Model> model = Model::Make(job.model);
+    REQUIRE(model.ok());
+    return *model->FlopsPerToken(o.train_len) *
+           static_cast<double>(job.training.optimiser.steps);
+  };
+  std::vector<Job> jobs = JobsOf(o);
+  // The reference itself is not trained twice.
+  REQUIRE(jobs.size() == 12);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    CAPTURE(jobs[i].Name());
+    CHECK(jobs[i].by_flops == (i >= 8));
+    if (i < 8) continue;
+    CHECK(jobs[i].seed == (i < 10 ? 1 : 2));
+    CHECK(jobs[i].training.optimiser.steps != o.steps);
+    CHECK(flops(jobs[i]) == doctest::Approx(flops(jobs[0])).epsilon(0.5 / 300));
+    CHECK(OwnerOf(jobs[i], 1) != OwnerOf(jobs[i == 8 || i == 10 ? 2 : 0], 1));
+  }
+  CHECK(jobs[8].training.optimiser.steps < 400);
+  o.flop_reference = "gated.gau:n=128+rope";
+  CHECK(JobsOf(o)[8].training.optimiser.steps > 400);
+  // Dropped before the rules' first, one by one.
+  o.drops = {{.task = "", .variants = "linear.*", .seed = {}}};
+  for (Job& job : jobs) job.seconds = 10;
+  const auto left = [&](double seconds) {
+    DropToFit(o, seconds, jobs);
+    return std::count_if(jobs.begin(), jobs.end(),
+                         [](const Job& job) { return job.status.ok(); });
+  };
+  CHECK(left(110) == 11);
+  CHECK(jobs[11].status.code() == Code::kExhausted);
+  CHECK(left(80) == 8);
+  CHECK(jobs[7].status.ok());
+  CHECK(left(79) == 4);
+  // What cannot be made is said once.
+  o.specs = {"softmax.flash+rope", "softmax.naive+nothing"};
+  o.flop_matched = {"softmax.naive+nothing"};
+  CHECK(JobsOf(o).size() == 6);
+}
+
 TEST_CASE("a training's owner differs where its result would") {
   LearnOptions o = TwoByTwo();
   std::vector<std::string> owners;
@@ -239,7 +285,8 @@ constexpr char kTinyProfile[] = R"({
   "shape": {"heads": 2, "dims": "8", "threads": "1"},
   "speed": {"lengths": "16,32", "passes": "forward,decode",
             "sample_seconds": 1e-4, "cell_seconds": 1e-3},
-  "learn": ["softmax.flash+rope", "linear.elu"],
+  "learn": ["softmax.flash+rope", "linear.elu", "gated.gau:n=16+rope"],
+  "flop_matched": ["gated.gau:n=16+rope"],
   "probe": ["linear.elu"],
   "lenses": ["linear.elu"],
   "switches": ["plain", "window", "yarn"],
@@ -267,6 +314,35 @@ std::vector<std::string> Measurements(const std::string& file) {
   CHECK(run->records.back().ok());
   std::sort(all.begin(), all.end());
   return all;
+}
+
+// One model of a seed has the reference's FLOPs, and its readings are told from
+// those of the same model with the reference's steps.
+void CheckMatched(const std::string& file) {
+  const Result<record::Run> run = record::ReadRun(file);
+  REQUIRE(run.ok());
+  double reference = 0, within = 0;
+  int trained = 0;
+  std::map<int64_t, int> read;
+  for (const record::Record& r : run->records) {
+    const bool by_flops = r.Text("match") == "flops";
+    if (r.kind() == "train" && r.Text("variant") == "softmax.flash+rope")
+      reference = r.Number("flops"), within = reference / r.Number("steps");
+    if (!by_flops) continue;
+    CHECK(r.Text("variant") == "gated.gau:n=16+rope");
+    if (r.kind() == "train") {
+      ++trained;
+      CHECK(std::abs(r.Number("flops") - reference) < within);
+      CHECK(r.Count("steps") != 30);
+    } else {
+      CHECK(r.kind() == "extrapolation");
+      ++read[r.Count("eval_len")];
+    }
+  }
+  CHECK(trained == 2);
+  CHECK(read.size() == 2);
+  CHECK(read[16] > 0);
+  CHECK(read[64] > 0);
 }
 
 TEST_CASE("a run that is killed again and again ends in the same record") {
@@ -303,6 +379,7 @@ TEST_CASE("a run that is killed again and again ends in the same record") {
     if (r.kind() == "claim" && r.Text("verdict") != "not run")
       judged.insert(r.Count("number"));
   for (const int64_t claim : {5, 6, 7}) CHECK(judged.contains(claim));
+  CheckMatched(whole);
   CHECK(fs::exists(folder / "cut/report.html"));
   CHECK(!fs::exists(folder / "cut/training.state"));
 

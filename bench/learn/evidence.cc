@@ -5,6 +5,8 @@
 #include <cmath>
 #include <set>
 
+#include "bench/learn/jobs.h"
+
 namespace saccade::bench {
 namespace {
 
@@ -16,6 +18,8 @@ bool Matches(const json& record, const json& wanted) {
   for (const auto& [key, value] : wanted.items()) {
     if (!record.contains(key) || record[key] != value) return false;
   }
+  // Claims are about models of the same parameters and steps.
+  if (record.contains("match") && record["match"] == kByFlops) return false;
   // Parts of what another record says of the whole.
   if (record.contains("metric")) return false;
   if (record.contains("bucket") && !wanted.contains("bucket")) return false;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "bench/cli_parse.h"
 
@@ -14,6 +15,10 @@ constexpr int64_t kBytes = 257;  // symbols of text: bytes and BOS
 
 int64_t Longest(const LearnOptions& o) {
   return *std::max_element(o.multiples.begin(), o.multiples.end());
+}
+
+const std::string& ReferenceOf(const LearnOptions& o) {
+  return o.flop_reference.empty() ? o.specs.front() : o.flop_reference;
 }
 
 TrainOptions TrainingOf(int64_t tokens_per_step, int64_t len, double rate,
@@ -54,6 +59,26 @@ Job ProbeJob(const LearnOptions& o, const Probe& probe, const std::string& spec,
           .speed = {}};
 }
 
+// Of training, a token; 0 when there is no such model.
+double FlopsPerToken(const ModelOptions& options, int64_t len) {
+  const Result<Model> model = Model::Make(options);
+  if (!model.ok()) return 0;
+  const Result<double> flops = model->FlopsPerToken(len);
+  return flops.ok() ? *flops : 0;
+}
+
+// The steps that cost this model what its own cost the reference. None where
+// either cannot be made.
+std::optional<int64_t> MatchedSteps(const LearnOptions& o, const Job& job) {
+  ModelOptions other = job.model;
+  other.spec = ReferenceOf(o);
+  const double own = FlopsPerToken(job.model, job.training.len);
+  const double reference = FlopsPerToken(other, job.training.len);
+  if (own <= 0 || reference <= 0) return std::nullopt;
+  const double steps = static_cast<double>(o.steps) * reference / own;
+  return std::max<int64_t>(std::llround(steps), 1);
+}
+
 // The pace of reading text under each switch: a window is fast, and ReRoPE
 // reads twice.
 std::vector<Speed> PacesOf(const LearnOptions& o, const Job& job, Model& model,
@@ -70,8 +95,9 @@ std::vector<Speed> PacesOf(const LearnOptions& o, const Job& job, Model& model,
   return paces;
 }
 
-double ReadingSeconds(const LearnOptions& o, const Job& job, Model& model,
+double ReadingSeconds(const LearnOptions& all, const Job& job, Model& model,
                       int64_t text_bytes, Exec& exec) {
+  const LearnOptions o = ReadingsOf(all, job);
   double seconds = 0;
   if (job.probe) {
     for (const int64_t len : LengthsOf(o, *job.probe)) {
@@ -103,7 +129,30 @@ std::vector<Job> JobsOf(const LearnOptions& o) {
       }
     }
   }
+  for (const uint64_t seed : o.seeds) {
+    for (const std::string& spec : o.flop_matched) {
+      Job job = TextJob(o, spec, seed);
+      const std::optional<int64_t> steps = MatchedSteps(o, job);
+      if (!steps || *steps == o.steps) continue;
+      job.by_flops = true;
+      job.training.optimiser.steps = *steps;
+      jobs.push_back(std::move(job));
+    }
+  }
   return jobs;
+}
+
+LearnOptions ReadingsOf(const LearnOptions& options, const Job& job) {
+  LearnOptions o = options;
+  if (!job.by_flops) return o;
+  const auto [near, far] =
+      std::minmax_element(options.multiples.begin(), options.multiples.end());
+  o.multiples = {*near};
+  if (*far != *near) o.multiples.push_back(*far);
+  std::erase_if(o.switches, [](const Switch* s) {
+    return s->name != "plain" && s->name != "window";
+  });
+  return o;
 }
 
 ReadOptions ReadingAt(const LearnOptions& o, int64_t multiple) {
@@ -131,6 +180,11 @@ std::vector<int64_t> LengthsOf(const LearnOptions& o, const Probe& probe) {
     return len > std::max(o.probe_max_len, probe.train_len());
   });
   return lengths;
+}
+
+std::string Job::Name() const {
+  return fmt::format("{} seed {}{}", spec, seed,
+                     by_flops ? ", matched by FLOPs" : "");
 }
 
 double Job::Rate() const {
@@ -161,7 +215,7 @@ void EstimateJobs(const LearnOptions& o, int64_t text_bytes, Exec& exec,
       continue;
     }
     const auto steps = static_cast<double>(job.training.optimiser.steps);
-    job.flops = model->FlopsPerToken(job.training.len) * steps *
+    job.flops = FlopsPerToken(job.model, job.training.len) * steps *
                 static_cast<double>(job.StepTokens());
     job.speed = *speed;
     model->parameters().Start(1);
@@ -205,6 +259,18 @@ std::vector<std::string> DropToFit(const LearnOptions& o, double seconds,
     left -= job.seconds;
     job.status = Exhausted(why);
   };
+  const auto drop_last = [&](std::string_view words, bool by_flops) {
+    int dropped = 0;
+    for (auto job = jobs.rbegin(); job != jobs.rend() && left > seconds;
+         ++job) {
+      if (!job->status.ok() || (by_flops && !job->by_flops)) continue;
+      drop(*job);
+      ++dropped;
+    }
+    if (dropped > 0)
+      sentences.push_back(fmt::format("{}: {} trainings", words, dropped));
+  };
+  drop_last("matched by FLOPs", true);
   for (const DropRule& rule : o.drops) {
     if (left <= seconds) break;
     int dropped = 0;
@@ -217,15 +283,7 @@ std::vector<std::string> DropToFit(const LearnOptions& o, double seconds,
       sentences.push_back(
           fmt::format("{}: {} trainings", Words(rule), dropped));
   }
-  int last = 0;
-  for (auto job = jobs.rbegin(); job != jobs.rend() && left > seconds; ++job) {
-    if (!job->status.ok()) continue;
-    drop(*job);
-    ++last;
-  }
-  if (last > 0)
-    sentences.push_back(
-        fmt::format("the last of the list: {} trainings", last));
+  drop_last("the last of the list", false);
   return sentences;
 }
 

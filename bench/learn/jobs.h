@@ -28,6 +28,9 @@ struct Job {
   const Probe* probe = nullptr;  // null: text
   std::string spec;
   uint64_t seed = 0;
+  /// Trained with the steps that make its FLOPs another model's; otherwise with
+  /// the steps of all, and models are matched by parameters alone.
+  bool by_flops = false;
   ModelOptions model;
   TrainOptions training;
   int64_t longest = 0;  // tokens at once, when it is read
@@ -42,15 +45,27 @@ struct Job {
   /// GFLOP/s of training, by the estimate.
   double Rate() const;
 
-  /// Same model and task, whatever the seed.
+  /// The model in words.
+  std::string Name() const;
+
+  /// Same model, task and match, whatever the seed.
   bool SameWork(const Job& other) const {
-    return task == other.task && spec == other.spec;
+    return task == other.task && spec == other.spec &&
+           by_flops == other.by_flops;
   }
 };
 
+/// The value of a record's "match" for jobs by_flops; others have none.
+inline constexpr char kByFlops[] = "flops";
+
 /// Everything that will be done, in the order it will be done: by turns, so
-/// that what a short budget drops is the end of all lists.
+/// that what a short budget drops is the end of all lists; then what is matched
+/// by FLOPs, but for models that cannot be made, or whose steps are the same.
 std::vector<Job> JobsOf(const LearnOptions& options);
+
+/// What a job's model of text is read by: everything; matched by FLOPs, plain
+/// and under a window, at the least and the greatest length.
+LearnOptions ReadingsOf(const LearnOptions& options, const Job& job);
 
 /// What text is read with at a multiple of the training length.
 ReadOptions ReadingAt(const LearnOptions& options, int64_t multiple);
@@ -70,8 +85,9 @@ void EstimateJobs(const LearnOptions& options, int64_t text_bytes, Exec& exec,
 /// Seconds of all jobs that can run.
 double SecondsOf(const std::vector<Job>& jobs);
 
-/// Drops jobs (status kExhausted, with the reason) rule by rule of the options
-/// until what is left fits in `seconds`; after the last rule from the end.
+/// Drops jobs (status kExhausted, with the reason) until what is left fits in
+/// `seconds`: those matched by FLOPs, the last first; then rule by rule of the
+/// options; after the last rule from the end.
 /// Returns a sentence for each rule that dropped something.
 std::vector<std::string> DropToFit(const LearnOptions& options, double seconds,
                                    std::vector<Job>& jobs);

@@ -229,13 +229,20 @@ Problem Model::AttentionProblem(int64_t batch, int64_t len,
   return p;
 }
 
-double Model::FlopsPerToken(int64_t len) const {
-  const int64_t d = options_.width;
-  const int64_t tables =
-      options_.symbols * d + (positions_ >= 0 ? options_.train_len * d : 0);
-  return 6.0 *
-         static_cast<double>(parameters_.count() - tables +
-                             options_.symbols * d + options_.layers * d * len);
+Result<double> Model::FlopsPerToken(int64_t len) const {
+  const Result<Problem> problem =
+      Resolve(*spec_.variant, AttentionProblem(1, len, 0));
+  if (!problem.ok()) return problem.status();
+  const Cost cost = spec_.variant->cost(*problem);
+  const double attention =
+      (cost.forward_flops + cost.backward_flops) / static_cast<double>(len);
+  int64_t columns = options_.symbols;  // of matrices with `width` rows
+  double flops = 0;
+  for (const Unit& unit : units_) {
+    columns += unit.in_cols + unit.out_cols;
+    flops += unit.attention ? attention : 0;
+  }
+  return flops + 6.0 * static_cast<double>(columns * options_.width);
 }
 
 }  // namespace saccade::bench

@@ -87,9 +87,11 @@ class Model {
   /// What attention is asked for, for `batch` sequences of `len` tokens.
   Problem AttentionProblem(int64_t batch, int64_t len, int64_t window) const;
 
-  /// Multiplications and additions of a training step, a token:
-  /// 6 P + 6 V d + 6 N d L, P without embeddings.
-  double FlopsPerToken(int64_t len) const;
+  /// Multiplications and additions of a training step, a token of sequences of
+  /// `len`: 6 for each weight of a product with a matrix, the logits' included
+  /// (forward, and back to either factor), and what the variant's Cost says of
+  /// both passes of attention. Errors as Resolve.
+  Result<double> FlopsPerToken(int64_t len) const;
 
   /// Whether the model has what these positions learn. kUnsupported.
   Status CheckLearned(const std::vector<Position>& positions) const;

@@ -87,6 +87,7 @@ Result<LearnOptions> LearnOptionsFrom(const json& profile) {
   LearnOptions o;
   Keys top(profile, "the profile");
   top.Texts("learn", &o.specs);
+  top.Texts("flop_matched", &o.flop_matched);
   top.Texts("probe", &o.probe_specs);
   const json& drops = top.Array("drop");
   const json& settings = top.Object("learn_settings");

@@ -17,9 +17,10 @@ json Unsupported(json record, const Status& status) {
 
 }  // namespace
 
-std::vector<json> ReadTextJob(const LearnOptions& o, const Job& job,
+std::vector<json> ReadTextJob(const LearnOptions& options, const Job& job,
                               const Model& model, std::string_view test,
                               Exec& exec, const ReadTick& tick) {
+  const LearnOptions o = ReadingsOf(options, job);
   std::vector<json> records;
   for (const Switch* change : Allowed(model, o.switches)) {
     for (const int64_t r : o.multiples) {
@@ -27,16 +28,17 @@ std::vector<json> ReadTextJob(const LearnOptions& o, const Job& job,
       const auto read = [&]() -> Result<std::vector<TextReading>> {
         const Result<Changes> changes = change->at(model, r);
         if (!changes.ok()) return changes.status();
-        ReadOptions options = ReadingAt(o, r);
-        options.window = changes->window;
-        options.positions = changes->positions;
-        return ReadText(model, test, options, exec,
+        ReadOptions reading = ReadingAt(o, r);
+        reading.window = changes->window;
+        reading.positions = changes->positions;
+        return ReadText(model, test, reading, exec,
                         [&](int64_t tokens) { return tick(tokens, len); });
       };
       const auto readings = read();
-      const json record = {{"kind", "extrapolation"},  {"variant", job.spec},
-                           {"switch", change->name},   {"seed", job.seed},
-                           {"train_len", o.train_len}, {"eval_len", len}};
+      json record = {{"kind", "extrapolation"},  {"variant", job.spec},
+                     {"switch", change->name},   {"seed", job.seed},
+                     {"train_len", o.train_len}, {"eval_len", len}};
+      if (job.by_flops) record["match"] = kByFlops;
       if (!readings.ok()) {
         json failed = record;
         failed["protocol"] = o.protocols.front()->name;

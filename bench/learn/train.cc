@@ -50,6 +50,8 @@ Result<TrainResult> Train(Model& model, const TrainOptions& options,
       model, {.batch = options.batch, .len = options.len, .train = true}, exec);
   if (!made.ok()) return made.status();
   Pass& pass = **made;
+  const Result<double> flops = model.FlopsPerToken(options.len);
+  if (!flops.ok()) return flops.status();
   const int64_t n = options.batch * options.len;
   std::vector<int32_t> tokens(n), targets(n);
   Parameters& parameters = model.parameters();
@@ -87,7 +89,7 @@ Result<TrainResult> Train(Model& model, const TrainOptions& options,
     if (result.stopped) break;
   }
   result.seconds = begun.seconds + Since(start);
-  result.gflops = model.FlopsPerToken(options.len) * static_cast<double>(n) *
+  result.gflops = *flops * static_cast<double>(n) *
                   static_cast<double>(result.loss.size()) / result.seconds *
                   1e-9;
   return result;

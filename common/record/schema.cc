@@ -46,7 +46,9 @@ constexpr Field kFields[] = {
      kMost},
     {"low_ns", kNumber, "Lower end of the median's 95 % interval", 0, kMost},
     {"high_ns", kNumber, "Upper end of the median's 95 % interval", 0, kMost},
-    {"flops", kNumber, "Visible work of a call, by the equations", 0, kMost},
+    {"flops", kNumber,
+     "Visible work of a call, or of a whole training, by the equations", 0,
+     kMost},
     {"bytes", kNumber, "Bytes a call must move at least", 0, kMost},
     {"peak_share", kNumber, "Share of the arithmetic peak of this run", 0,
      kMost},
@@ -73,6 +75,10 @@ constexpr Field kFields[] = {
     {"task", kText, "What was learned: text, or a probe's name"},
     {"seed", kCount, "Seed of data order and start"},
     {"model", kText, "The model in a few words: d64 N2 h8"},
+    {"match", kText,
+     "What a model's training has in common with the others': the parameters "
+     "and steps when missing, or the parameters and FLOPs",
+     0, 0, "parameters|flops"},
     {"params", kCount, "Parameters of the model"},
     {"steps", kCount, "Optimiser steps"},
     {"tokens", kCount, "Tokens learned from, or scored"},
@@ -179,12 +185,11 @@ constexpr Kind kKinds[] = {
      "scratch_bytes saved_bytes state_bytes",
      SACCADE_CELL " io_bytes rss_growth_bytes repeat"},
     {"train", "A model trained", "variant task seed", "train_len final_loss",
-     "model params steps tokens seconds gflops loss repeat threads title "
-     "source "
-     "expected bucket_is"},
+     "match model params steps tokens flops seconds gflops loss repeat threads "
+     "title source expected bucket_is"},
     {"extrapolation", "Text read at some length by a trained model",
      "variant protocol switch seed train_len eval_len", "bits_per_byte",
-     "low high tokens bucket seconds repeat"},
+     "match low high tokens bucket seconds repeat"},
     {"anchor", "A known compressor on the same test text", "anchor",
      "bits_per_byte", ""},
     {"probe", "A probe answered at some length by a trained model",
