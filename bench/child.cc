@@ -15,6 +15,7 @@
 #include <cstring>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 extern char** environ;
 
@@ -94,6 +95,7 @@ Status ChildProcess::Say(const std::string& line) {
 Result<json> ChildProcess::Ask(const json& question, double patience,
                                const StopFlag* stop) {
   if (pid_ <= 0) return IoError("the child process has ended");
+  if (std::exchange(paused_, false)) kill(pid_, SIGCONT);
   if (!question.is_null()) {
     const Status said = Say(question.dump() + "\n");
     if (!said.ok()) return said;
@@ -121,6 +123,10 @@ Result<json> ChildProcess::Ask(const json& question, double patience,
   if (answer.is_object()) return answer;
   return IoError(fmt::format("it said what is no answer: '{}'",
                              OneLine(line.substr(0, kMostWords))));
+}
+
+void ChildProcess::Pause() {
+  if (pid_ > 0) paused_ = kill(pid_, SIGSTOP) == 0;
 }
 
 Status ChildProcess::Ended() {

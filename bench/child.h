@@ -31,6 +31,10 @@ class ChildProcess {
   Result<nlohmann::json> Ask(const nlohmann::json& question, double patience,
                              const StopFlag* stop);
 
+  /// Stops all its threads until it is asked again, so that what they do
+  /// between answers (pools look for work in loops) takes no time from others.
+  void Pause();
+
  private:
   ChildProcess() = default;
   Status Say(const std::string& line);
@@ -42,6 +46,7 @@ class ChildProcess {
   int talk_ = -1;    // our end of its standard input and output
   int errors_ = -1;  // the file that is its standard error
   std::string heard_;
+  bool paused_ = false;
 };
 
 }  // namespace saccade::bench

@@ -123,6 +123,7 @@ class PeerProcess final : public Peer {
     if (!child_) return IoError(last_failure_);
     Result<json> answer = child_->Ask(question, patience, stop_);
     if (!answer.ok()) return Fail(answer.status());
+    child_->Pause();
     // A refusal of this problem leaves the child as it was.
     if (const std::string error = TextOf(*answer, "error"); !error.empty())
       return IoError(error);

@@ -312,6 +312,20 @@ TEST_CASE("a child ends with the object that stands for it") {
   CHECK(errno == ESRCH);
 }
 
+TEST_CASE("a child that is paused does nothing until it is asked again") {
+  const auto child = ChildProcess::Start(
+      {"/bin/bash", "-c",
+       "i=0; read -r l; echo '{}'; while ! read -r -t 0.01 l; do "
+       "i=$((i + 1)); done; echo \"{\\\"turns\\\":$i}\"; read -r l"});
+  REQUIRE(child.ok());
+  REQUIRE((*child)->Ask({{"op", "begin"}}, 10, nullptr).ok());
+  (*child)->Pause();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const auto answer = (*child)->Ask({{"op", "count"}}, 10, nullptr);
+  REQUIRE(answer.ok());
+  CHECK((*answer)["turns"].get<int>() < 25);  // of 50
+}
+
 // ---- The whole way
 
 // A peer that computes softmax attention over one key: its value. `sample` is

@@ -50,7 +50,7 @@ DecodeJob::DecodeJob(Arena& arena, const TileSpec& s, int64_t kv_len, int slots)
   const int64_t row_floats = PadTo(most_rows, kDecodePad);
   most_rows = row_floats;
   partial_floats = most_rows * (2 + e_pad);
-  slot_floats = most_rows * (d_pad + kDecodeBlock + 1);
+  slot_floats = most_rows * (d_pad + 2 * kDecodeBlock + 1);
   partial = arena.Take<float>(s.batch * s.kv_heads *
                               Chunks(MostDecodeKeys(s.pattern, kv_len)) *
                               partial_floats);

@@ -20,8 +20,8 @@
 
 namespace saccade {
 
-constexpr int64_t kDecodeBlock = 128;   // keys at most whose scores are held
-constexpr int64_t kDecodeChunk = 1024;  // keys a task
+constexpr int64_t kDecodeBlock = 256;   // keys at most whose scores are held
+constexpr int64_t kDecodeChunk = 2048;  // keys a task
 constexpr int64_t kDecodePad = 16;      // floats: the widest vector
 
 constexpr int64_t PadTo(int64_t n, int64_t to) {
@@ -90,7 +90,7 @@ struct DecodeJob {
   int64_t most_rows;       // R at its largest
   int64_t d_pad, e_pad;    // widths, padded
   int64_t partial_floats;  // of one task's results
-  int64_t slot_floats;     // of a slot's q [R, d_pad], s [R, kDecodeBlock]
+  int64_t slot_floats;     // of a slot's q [R, d_pad], s [2, R, kDecodeBlock]
   float* partial;
   float* slot;
   int64_t keys = 0, chunks = 1, chunk = 0;  // of the list; keys a chunk

@@ -20,11 +20,6 @@ namespace HWY_NAMESPACE {
 // Keys that are processed together, as rows of the cache.
 template <class T>
 struct DecodeKeys {
-  // In either storage 16 KiB of keys and as much of values, at width 64: with
-  // the next keys on their way, L1 holds what is at hand.
-  static constexpr int64_t kMost =
-      kDecodeBlock * 2 / static_cast<int64_t>(sizeof(T));
-
   int64_t n = 0;
   const T* k[kDecodeBlock];
   const T* v[kDecodeBlock];
@@ -34,6 +29,7 @@ struct DecodeKeys {
   int64_t part = 0;
   int64_t first = 0, queries = 0;  // the call's query rows that see some
   bool masked = false;             // not every query sees every key
+  bool scored = false;             // its scores are made
   uint8_t seen[kDecodeBlock];      // bit t: query first + t sees the key
 };
 
@@ -98,7 +94,7 @@ class DecodeTask {
   HWY_INLINE void Gather(const DecodeGroup& group, Interval run) {
     while (!run.empty()) {
       DecodeKeys<T>& keys = blocks_[at_];
-      const int64_t n = std::min(run.size(), DecodeKeys<T>::kMost - keys.n);
+      const int64_t n = std::min(run.size(), kDecodeBlock - keys.n);
       const Interval piece{run.begin, run.begin + n};
       const int64_t step = group.part->step;
       const int64_t position = group.residue + step * piece.begin;
@@ -120,7 +116,7 @@ class DecodeTask {
       Look(group, piece, keys);
       keys.n += n;
       run.begin += n;
-      if (keys.n == DecodeKeys<T>::kMost) Finish(group);
+      if (keys.n == kDecodeBlock) Finish(group);
     }
   }
 
@@ -143,8 +139,8 @@ class DecodeTask {
     }
   }
 
-  // The block at hand waits until the next is known, whose keys are asked for
-  // while it is worked on.
+  // The block at hand waits until the next is known, whose scores are made
+  // while its values are read.
   HWY_INLINE void Finish(const DecodeGroup& group) {
     DecodeKeys<T>& keys = blocks_[at_];
     if (keys.n == 0) return;
@@ -155,16 +151,14 @@ class DecodeTask {
     waiting_ = true;
     at_ = 1 - at_;
     blocks_[at_].n = 0;
-    blocks_[at_].masked = false;
+    blocks_[at_].masked = blocks_[at_].scored = false;
   }
 
   // Under a mask each query takes the keys that it sees and no other, so that
   // none can touch its result.
-  HWY_INLINE void Process(DecodeKeys<T>& keys, const DecodeKeys<T>* next) {
+  HWY_INLINE void Process(DecodeKeys<T>& keys, DecodeKeys<T>* next) {
     if (!keys.masked) {
-      Ahead<T> ahead;
-      if (next != nullptr) ahead = {next->k, next->n, spec_.qk_dim};
-      Multiply(keys.first, keys.queries, keys, ahead);
+      Multiply(keys.first, keys.queries, keys, next);
       return;
     }
     DecodeKeys<T> seen;
@@ -178,22 +172,19 @@ class DecodeTask {
         seen.back[seen.n] = keys.back[j];
         ++seen.n;
       }
-      if (seen.n > 0) Multiply(keys.first + t, 1, seen, {});
+      if (seen.n > 0) Multiply(keys.first + t, 1, seen, nullptr);
     }
   }
 
   // Queries first .. first + count - 1 of all heads of the group against keys
   // that all of them see.
   HWY_NOINLINE void Multiply(int64_t first, int64_t count, DecodeKeys<T>& keys,
-                             Ahead<T> ahead) {
+                             DecodeKeys<T>* next) {
     const int64_t begin = first * job_.group, rows = count * job_.group;
     const int64_t padded = PadTo(keys.n, kDecodePad);
-    for (int64_t j = keys.n; j < PadTo(keys.n, kDotKeys); ++j)
-      keys.k[j] = keys.k[keys.n - 1];
-    float* const s = s_ + begin * kDecodeBlock;
-    DecodeScores(keys.k, keys.n, q_ + begin * job_.d_pad, job_.d_pad, rows,
-                 spec_.qk_dim, s, Ahead<T>{keys.v, keys.n, spec_.v_dim});
-    float* const alpha = s_ + job_.most_rows * kDecodeBlock;
+    if (!keys.scored) ScoresOf(first, count, keys).MakeRest(0);
+    float* const s = SOf(keys) + begin * kDecodeBlock;
+    float* const alpha = s_ + 2 * job_.most_rows * kDecodeBlock;
     for (int64_t r = 0; r < rows; ++r) {
       float* const row = s + r * kDecodeBlock;
       if (!spec_.slopes.empty()) {
@@ -221,8 +212,38 @@ class DecodeTask {
       else
         ReluSquaredWeights(row, padded);
     }
+    Scores<T> scores;
+    if (next != nullptr && !next->masked) {
+      scores = ScoresOf(next->first, next->queries, *next);
+      next->scored = true;
+    }
     DecodeValues(keys.v, keys.n, rows, spec_.v_dim, s, alpha,
-                 part_.o + begin * job_.e_pad, job_.e_pad, ahead);
+                 part_.o + begin * job_.e_pad, job_.e_pad, scores);
+  }
+
+  // Of a block's keys: one half of the room is for each of the two blocks.
+  HWY_INLINE float* SOf(const DecodeKeys<T>& keys) const {
+    return s_ + (&keys == &blocks_[1] ? job_.most_rows * kDecodeBlock : 0);
+  }
+
+  // How to make the scores of queries first .. first + count - 1.
+  HWY_INLINE Scores<T> ScoresOf(int64_t first, int64_t count,
+                                DecodeKeys<T>& keys) const {
+    for (int64_t j = keys.n; j < PadTo(keys.n, kDotKeys); ++j)
+      keys.k[j] = keys.k[keys.n - 1];
+    const int64_t begin = first * job_.group;
+    const int64_t bytes = spec_.qk_dim * static_cast<int64_t>(sizeof(T));
+    return {.keys = keys.k,
+            .values = keys.v,
+            .n = keys.n,
+            .q = q_ + begin * job_.d_pad,
+            .q_ld = job_.d_pad,
+            .rows = count * job_.group,
+            .dim = spec_.qk_dim,
+            .v_dim = spec_.v_dim,
+            .s = SOf(keys) + begin * kDecodeBlock,
+            .wide = bytes >= 512,
+            .ahead = std::clamp<int64_t>(4096 / bytes, 4, 64)};
   }
 
   float Slope(float slope) const {
@@ -236,7 +257,7 @@ class DecodeTask {
   const int64_t begin_, end_;   // of the list of keys
   const DecodePartial part_;
   float* const q_;           // [R, d_pad]
-  float* const s_;           // [R, kDecodeBlock], then [R] rescales
+  float* const s_;           // [2, R, kDecodeBlock], then [R] rescales
   DecodeKeys<T> blocks_[2];  // the one being gathered, and the one before
   int at_ = 0;               // which is being gathered
   bool waiting_ = false;     // the other is to be processed
