@@ -236,10 +236,17 @@ Section TextSection(const Model& model, const Verdict& verdict) {
   section.title = "Text beyond the training length";
   section.lead =
       "A tiny byte-level model is trained short and read long. Level or "
-      "falling "
-      "is good; rising means that the method does not stand lengths it has not "
-      "seen. Dashed: the same model read with a change that needs no training, "
-      "such as a view cut to a window of the training length.";
+      "falling is good; rising means that the method does not stand lengths it "
+      "has not seen. Dashed: the same model read with a change that needs no "
+      "training, such as a view cut to a window of the training length. Why "
+      "curves rise: positions that turn queries and keys (rope) or are added "
+      "to embeddings meet distances, or places, that no step of training had, "
+      "and what attention makes of them is anybody's guess; a bias that grows "
+      "with the distance (alibi) goes on as it began. Under a window no new "
+      "distance occurs, so that text, whose next byte hangs on the last few "
+      "hundred, reads as in training; but what stood farther back is gone, and "
+      "a probe asks for just that. So choose by the need: text alone, by these "
+      "curves with a window; recall of what is far back, by the probes.";
   Table switches = SwitchTable(model, verdict);
   const char* const folded =
       switches.rows.empty()
