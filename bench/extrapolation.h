@@ -47,6 +47,7 @@ struct LearnOptions {
   int64_t width = 64, layers = 2, heads = 8;
   int64_t train_len = 128;  // tokens, the beginning-of-sequence one included
   int64_t steps = 400;
+  int64_t warmup = 50;  // of them, to reach the rate; of text
   int64_t tokens_per_step = 2048;
   double rate = 4e-3;                                 // AdamW's peak
   std::vector<int64_t> multiples = {1, 2, 4, 8, 16};  // of train_len

@@ -19,6 +19,7 @@
 #include "bench/extrapolation.h"
 #include "bench/learn/anchors.h"
 #include "bench/learn/claims.h"
+#include "bench/learn/jobs.h"
 #include "bench/learn/statistics.h"
 #include "bench/learn/train.h"
 #include "bench/lenses/look.h"
@@ -69,10 +70,10 @@ TEST_CASE("text stands behind its beginning, one byte late") {
 }
 
 const ReadOptions kReading = {.train_len = 16,
-                                  .multiple = 1,
-                                  .longest = 4,
-                                  .test_bytes = 1000,
-                                  .targets = 5};
+                              .multiple = 1,
+                              .longest = 4,
+                              .test_bytes = 1000,
+                              .targets = 5};
 
 std::vector<TextReading> Read(const Model& model, const std::string& text,
                               int64_t multiple) {
@@ -553,7 +554,7 @@ TEST_CASE("only what a chosen protocol needs is read") {
 TEST_CASE("settings of training are read, and refused by name") {
   using nlohmann::json;
   const auto read = LearnOptionsFrom(json::parse(
-      R"({"learn": ["a", "b"], "flop_matched": ["b"], "learn_settings": {"steps": 7, "rate": 0.001,
+      R"({"learn": ["a", "b"], "flop_matched": ["b"], "learn_settings": {"steps": 7, "warmup": 0, "rate": 0.001,
           "multiples": [1, 3], "seeds": [4, 5], "probe_effort": 2},
           "probes": ["mqar"], "switches": ["plain", "yarn"],
           "protocols": ["tail"]})"));
@@ -561,6 +562,10 @@ TEST_CASE("settings of training are read, and refused by name") {
   CHECK(read->specs == std::vector<std::string>{"a", "b"});
   CHECK(read->flop_matched == std::vector<std::string>{"b"});
   CHECK(read->steps == 7);
+  CHECK(read->warmup == 0);
+  for (const Job& job : JobsOf(*read)) {
+    CHECK(job.training.optimiser.warmup == (job.probe ? 50 : 0));
+  }
   CHECK(read->rate == 0.001);
   CHECK(read->multiples == std::vector<int64_t>{1, 3});
   CHECK(read->seeds == std::vector<uint64_t>{4, 5});

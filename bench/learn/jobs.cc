@@ -29,7 +29,7 @@ TrainOptions TrainingOf(int64_t tokens_per_step, int64_t len, double rate,
 }
 
 Job TextJob(const LearnOptions& o, const std::string& spec, uint64_t seed) {
-  return {
+  Job job = {
       .task = kText,
       .spec = spec,
       .seed = seed,
@@ -42,6 +42,8 @@ Job TextJob(const LearnOptions& o, const std::string& spec, uint64_t seed) {
       .training = TrainingOf(o.tokens_per_step, o.train_len, o.rate, o.steps),
       .longest = Longest(o) * o.train_len,
       .speed = {}};
+  job.training.optimiser.warmup = o.warmup;
+  return job;
 }
 
 Job ProbeJob(const LearnOptions& o, const Probe& probe, const std::string& spec,
@@ -292,10 +294,10 @@ std::string OwnerOf(const Job& job, uint64_t data) {
   const TrainOptions& t = job.training;
   const OptimiserOptions& o = t.optimiser;
   return fmt::format(
-      "{} {} seed {}: d{} N{} h{} V{} L{}, {} steps of {} x {} at {}, data "
-      "{:016x}",
+      "{} {} seed {}: d{} N{} h{} V{} L{}, {} steps ({} up) of {} x {} at {}, "
+      "data {:016x}",
       job.task, job.spec, job.seed, m.width, m.layers, m.heads, m.symbols,
-      m.train_len, o.steps, t.batch, t.len, o.rate, data);
+      m.train_len, o.steps, o.warmup, t.batch, t.len, o.rate, data);
 }
 
 }  // namespace saccade::bench

@@ -34,7 +34,7 @@ Status ReadNames(
 
 Status ReadSettings(const json& settings, LearnOptions* o) {
   Keys keys(settings, "\"learn_settings\"");
-  keys.OnlyKnown({"width", "layers", "heads", "train_len", "steps",
+  keys.OnlyKnown({"width", "layers", "heads", "train_len", "steps", "warmup",
                   "tokens_per_step", "rate", "test_bytes", "targets",
                   "multiples", "seeds", "probe_max_len", "probe_effort",
                   "probe_tokens_per_step", "probe_sequences",
@@ -44,6 +44,7 @@ Status ReadSettings(const json& settings, LearnOptions* o) {
   keys.Count("heads", &o->heads, 1, 256);
   keys.Count("train_len", &o->train_len, 4, kLongest);
   keys.Count("steps", &o->steps, 1, kMany);
+  keys.Count("warmup", &o->warmup, 0, kMany);
   keys.Count("tokens_per_step", &o->tokens_per_step, 4, kMostTokens);
   keys.Number("rate", &o->rate, 0, 1);
   keys.Count("test_bytes", &o->test_bytes, 1, kMany);
