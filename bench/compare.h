@@ -4,7 +4,6 @@
 #ifndef SACCADE_BENCH_COMPARE_H_
 #define SACCADE_BENCH_COMPARE_H_
 
-#include <iosfwd>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -13,31 +12,12 @@
 #include <vector>
 
 #include "bench/extrapolation.h"
-#include "bench/interrupt.h"
+#include "bench/host.h"
 #include "bench/lenses/look.h"
-#include "bench/peer.h"
 #include "bench/speed.h"
 #include "bench/workload.h"
 
 namespace saccade::bench {
-
-/// Exit codes of the program.
-inline constexpr int kExitOk = 0;
-inline constexpr int kExitUsage = 2;  // also what cannot be read or written
-inline constexpr int kExitFailedCheck = 3;
-inline constexpr int kExitInterrupted = 130;
-
-/// Where a command runs: its streams and what it may touch of the process.
-struct Host {
-  std::ostream& out;                       // results
-  std::ostream& err;                       // messages
-  bool terminal = false;                   // whether err is one
-  std::string program = "/proc/self/exe";  // for child processes
-  StopFlag* stop = nullptr;
-  /// Ends the process when work goes on too long after an interrupt.
-  bool may_exit = false;
-  PeerPlaces places = DefaultPeerPlaces();
-};
 
 /// Cells to measure: all combinations.
 struct Grid {

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Installs what bench/packages.txt lists and this machine lacks.
+# Installs what this machine lacks of the packages that the given files list.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+[ $# -gt 0 ] || {
+  echo "usage: bash bench/install.sh LIST..." >&2
+  exit 2
+}
 missing=()
 while read -r package; do
   [ -n "$package" ] || continue
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null |
     grep -q 'ok installed' || missing+=("$package")
-done <"$here/packages.txt"
+done < <(cat "$@")
 if [ ${#missing[@]} -eq 0 ]; then
   echo "All packages are installed."
   exit 0

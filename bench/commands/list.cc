@@ -2,16 +2,30 @@
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
+#include <CLI/CLI.hpp>
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
 
-#include "bench/cli.h"
+#include "bench/command.h"
+#include "bench/list_probes.h"
 #include "position.h"
 
 namespace saccade::bench {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr char kExamples[] = R"(
+Examples:
+  saccade list
+  saccade list --json
+  saccade list --positions)";
+
+struct ListOptions {
+  bool json = false;
+  bool probes = false, positions = false;  // these, instead of variants
+};
 
 struct Trait {
   const char* name;
@@ -151,9 +165,8 @@ int ListPositions(bool as_json, const Host& host) {
   return kExitOk;
 }
 
-}  // namespace
-
-int ListVariants(const ListOptions& options, const Host& host) {
+int List(const ListOptions& options, const Host& host) {
+  if (options.probes) return ListProbes(options.json, host);
   if (options.positions) return ListPositions(options.json, host);
   ordered_json all = ordered_json::array();
   for (const Variant* v : Variants()) {
@@ -165,6 +178,24 @@ int ListVariants(const ListOptions& options, const Host& host) {
   }
   if (options.json) fmt::print(host.out, "{}\n", all.dump(2));
   return kExitOk;
+}
+
+Action Declare(CLI::App& app) {
+  const auto o = std::make_shared<ListOptions>();
+  app.add_flag("--probes", o->probes,
+               "Probes instead: what each asks, and what is expected");
+  app.add_flag("--positions", o->positions,
+               "What may follow a variant's +, and which take it");
+  app.add_flag("--json", o->json, "As JSON");
+  return [o](const Invocation& call) { return List(*o, call.host); };
+}
+
+}  // namespace
+
+namespace commands {
+const Command list = {"list",
+                      "Show variants, what they can do, their knobs and cost",
+                      kExamples, Declare};
 }
 
 }  // namespace saccade::bench

@@ -1,13 +1,27 @@
 // saccade report: the report of recorded runs, made again.
+#include "reports/report.h"
+
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
+#include <memory>
 
-#include "bench/cli.h"
-#include "reports/report.h"
+#include "bench/command.h"
+#include "record/record.h"
 
 namespace saccade::bench {
+namespace {
+
+constexpr char kExamples[] = R"(
+Example:
+  saccade report my-run another-run -o both)";
+
+struct ReportOptions {
+  std::vector<std::string> runs;  // files, or folders with a run.jsonl
+  std::string out;                // empty: the folder of the first run
+};
 
 int MakeReport(const ReportOptions& options, const Host& host) {
   namespace fs = std::filesystem;
@@ -31,6 +45,20 @@ int MakeReport(const ReportOptions& options, const Host& host) {
   fmt::print(host.out, "report: {}\n",
              fs::absolute(out + "/report.html", ignored).string());
   return kExitOk;
+}
+
+Action Declare(CLI::App& app) {
+  const auto o = std::make_shared<ReportOptions>();
+  app.add_option("RUN", o->runs, "Folders or run.jsonl files")->required();
+  app.add_option("-o,--out", o->out, "Folder for the report");
+  return [o](const Invocation& call) { return MakeReport(*o, call.host); };
+}
+
+}  // namespace
+
+namespace commands {
+const Command report = {"report", "Make the report of recorded runs again",
+                        kExamples, Declare};
 }
 
 }  // namespace saccade::bench

@@ -1,10 +1,11 @@
 // saccade list --probes: what each asks, for people and for programs.
+#include "bench/list_probes.h"
+
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
 #include <nlohmann/json.hpp>
 
-#include "bench/cli.h"
 #include "bench/probes/probe.h"
 
 namespace saccade::bench {
@@ -39,16 +40,16 @@ ordered_json JsonOf(const Probe& p) {
 
 }  // namespace
 
-int ListProbes(const ListOptions& options, const Host& host) {
+int ListProbes(bool as_json, const Host& host) {
   ordered_json all = ordered_json::array();
   for (const Probe* p : Probes()) {
-    if (options.json) {
+    if (as_json) {
       all.push_back(JsonOf(*p));
     } else {
       PrintOne(*p, host.out);
     }
   }
-  if (options.json) fmt::print(host.out, "{}\n", all.dump(2));
+  if (as_json) fmt::print(host.out, "{}\n", all.dump(2));
   return kExitOk;
 }
 

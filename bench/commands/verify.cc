@@ -1,20 +1,40 @@
 // saccade verify: every variant against its oracle on every target.
+#include "bench/verify.h"
+
 #include <fmt/format.h>
 #include <fmt/ostream.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <memory>
 
-#include "bench/cli.h"
 #include "bench/cli_parse.h"
+#include "bench/command.h"
 #include "bench/compare_records.h"
 #include "bench/machine.h"
 #include "bench/progress.h"
-#include "bench/verify.h"
 #include "nearest.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
 namespace {
+
+constexpr char kExamples[] = R"(
+Each variant is compared with its float64 oracle. "worst" is the largest error
+in units of the error budget u * size; it must not exceed kappa.
+
+Examples:
+  saccade verify
+  saccade verify --only 'sparse.*' --target AVX2 --effort quick
+  saccade verify --case 'softmax.window:size=3 pass=backward len=17/63')";
+
+struct VerifyOptions {
+  std::string only;    // globs; empty: all
+  std::string target;  // empty: all that this machine runs
+  std::string effort = "full";
+  std::string one_case;  // not empty: this case alone
+  int threads = 0;       // 0: all cores
+};
 
 // A row per variant and target: the worst of its passes and dtypes.
 struct Row {
@@ -76,8 +96,6 @@ void PrintRow(const Variant& v, const std::string& target, const Row& row,
   out.flush();
 }
 
-}  // namespace
-
 int VerifyVariants(const VerifyOptions& options, const Host& host) {
   const std::vector<std::string_view> known = TargetNames();
   if (!options.target.empty() &&
@@ -135,6 +153,28 @@ int VerifyVariants(const VerifyOptions& options, const Host& host) {
   }
   progress.Finish();
   return failed ? kExitFailedCheck : kExitOk;
+}
+
+Action Declare(CLI::App& app) {
+  const auto o = std::make_shared<VerifyOptions>();
+  app.add_option("--only", o->only, "Globs over variants' names");
+  app.add_option("--target", o->target,
+                 "One SIMD target: SSE4, AVX2, AVX3, AVX3_BF16");
+  app.add_option("--effort", o->effort, "quick or full")
+      ->check(CLI::IsMember({"quick", "full"}))
+      ->capture_default_str();
+  app.add_option("--case", o->one_case, "One case, as a failure prints it");
+  app.add_option("-t,--threads", o->threads, "Threads; 0 means all cores")
+      ->check(CLI::Range(0, 1024));
+  return [o](const Invocation& call) { return VerifyVariants(*o, call.host); };
+}
+
+}  // namespace
+
+namespace commands {
+const Command verify = {
+    "verify", "Check variants against their oracles on every SIMD target",
+    kExamples, Declare};
 }
 
 }  // namespace saccade::bench
