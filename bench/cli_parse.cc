@@ -120,6 +120,21 @@ std::vector<std::string> Split(std::string_view text, char separator) {
   return parts;
 }
 
+std::vector<std::string> SplitSpecs(std::string_view text) {
+  std::vector<std::string> specs;
+  for (const std::string& part : Split(text, ',')) {
+    const size_t equals = part.find('=');
+    const bool knob =
+        equals != std::string::npos && part.find_first_of(":.+") > equals;
+    if (knob && !specs.empty()) {
+      specs.back() += "," + part;
+    } else {
+      specs.push_back(part);
+    }
+  }
+  return specs;
+}
+
 bool GlobMatches(std::string_view pattern, std::string_view name) {
   // The last * may always be retried one character on; earlier ones need not.
   size_t p = 0, n = 0, star = std::string_view::npos, retry = 0;

@@ -28,6 +28,10 @@ std::string FormatDuration(double seconds);
 /// Parts between separators, spaces trimmed, empty parts dropped.
 std::vector<std::string> Split(std::string_view text, char separator);
 
+/// Parts between commas, except before knob=value, which goes on with a spec:
+/// "a.b:size=4,sinks=2,c.d" are two.
+std::vector<std::string> SplitSpecs(std::string_view text);
+
 /// Whether `name` matches a pattern in which * stands for any text and ? for
 /// any one character.
 bool GlobMatches(std::string_view pattern, std::string_view name);

@@ -234,22 +234,6 @@ void GiveTime(const CompareOverrides& over, CompareOptions* options) {
   give("memory", memory);
 }
 
-// Commas separate specs, except before knob=value.
-std::vector<std::string> SplitSpecs(std::string_view text) {
-  std::vector<std::string> specs;
-  for (const std::string& part : Split(text, ',')) {
-    const size_t equals = part.find('=');
-    const bool knob =
-        equals != std::string::npos && part.find_first_of(":.+") > equals;
-    if (knob && !specs.empty()) {
-      specs.back() += "," + part;
-    } else {
-      specs.push_back(part);
-    }
-  }
-  return specs;
-}
-
 }  // namespace
 
 Result<std::vector<std::string>> ExpandSpecs(std::string_view text) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "reports/contest.h"
+#include "reports/plain.h"
 #include "reports/report.h"
 #include "reports/sections.h"
 #include "reports/text.h"
@@ -14,37 +15,6 @@ namespace saccade::reports {
 namespace {
 
 constexpr size_t kMostLines = 12;  // of one list
-
-// The first columns of a table, each of equal width.
-std::string Align(const Table& table, size_t columns) {
-  std::vector<size_t> widths;
-  for (size_t c = 0; c < columns; ++c) {
-    size_t width = Width(table.columns[c].text);
-    for (const auto& row : table.rows) {
-      width = std::max(width, Width(row[c].text));
-    }
-    widths.push_back(width);
-  }
-  const auto line = [&](const auto& text_of) {
-    std::string out;
-    for (size_t c = 0; c < columns; ++c) {
-      const std::string text = text_of(c);
-      const std::string pad(widths[c] - Width(text), ' ');
-      out += c > 0 ? "  " : "";
-      out += table.columns[c].number ? pad + text : text + pad;
-    }
-    out.erase(out.find_last_not_of(' ') + 1);
-    return out + "\n";
-  };
-  std::string out = line([&](size_t c) { return table.columns[c].text; });
-  size_t total = 2 * (columns - 1);
-  for (const size_t width : widths) total += width;
-  out += std::string(total, '-') + "\n";
-  for (const auto& row : table.rows) {
-    out += line([&](size_t c) { return row[c].text; });
-  }
-  return out;
-}
 
 std::string List(const std::string& title,
                  const std::vector<std::string>& lines) {
@@ -112,15 +82,15 @@ std::string VerdictTable(const record::Run& run) {
   const Table table = VerdictTableOf(model, verdict);
   // The last column is prose, too wide for a terminal.
   std::string out =
-      Align(table, table.columns.size() - 1) + Settings(model) + "\n";
+      AlignTable(table, table.columns.size() - 1) + Settings(model) + "\n";
   for (const std::string& finding : verdict.findings) {
     out += "- " + finding + "\n";
   }
   const std::vector<Contest> contests = ContestsOf(model);
   if (!contests.empty()) {
     const Table means = MeanRatioTable(model, contests);
-    out += fmt::format("\n{}:\n", means.caption) +
-           Align(means, means.columns.size()) + NotAhead(model, contests);
+    out += fmt::format("\n{}:\n", means.caption) + AlignTable(means) +
+           NotAhead(model, contests);
   }
   return out + Untimed(model);
 }

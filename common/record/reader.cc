@@ -119,6 +119,12 @@ bool Blank(std::string_view line) {
 
 }  // namespace
 
+std::string RunFile(const std::string& path) {
+  struct stat info = {};
+  const bool folder = ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  return folder ? path + (path.ends_with('/') ? "" : "/") + "run.jsonl" : path;
+}
+
 Result<Run> ReadRun(const std::string& path) {
   Result<std::string> text = ReadFile(path);
   if (!text.ok()) return text.status();

@@ -57,6 +57,9 @@ struct Run {
   int64_t size = 0;
 };
 
+/// The file of a run that may be named by its folder.
+std::string RunFile(const std::string& path);
+
 /// Reads a run. kNotFound when there is no file; kIo when it cannot be read,
 /// is too large, or its header is missing, malformed or of another schema. A
 /// last line that was cut off (a killed run) and malformed lines are dropped
