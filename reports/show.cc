@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -111,12 +112,22 @@ struct Sheet {
   Table table;
 };
 
+// The column that has the same in every row, or null.
+const std::string* TwinOf(
+    const std::vector<std::string>& cells,
+    const std::map<std::string, std::vector<std::string>>& columns) {
+  for (const auto& [name, others] : columns)
+    if (others == cells) return &name;
+  return nullptr;
+}
+
 Sheet SheetOf(const std::vector<ShownRecord>& records,
               const ShowOptions& options) {
   const bool chosen = !options.columns.empty() &&
                       options.columns != std::vector<std::string>{"all"};
   Sheet sheet;
   sheet.table.rows.resize(records.size());
+  std::map<std::string, std::vector<std::string>> shown_cells;
   for (const std::string& column : ColumnsOf(records, options)) {
     std::vector<std::string> cells;
     bool numbers = true;
@@ -127,11 +138,14 @@ Sheet SheetOf(const std::vector<ShownRecord>& records,
     }
     const bool same = std::all_of(cells.begin(), cells.end(),
                                   [&](const auto& c) { return c == cells[0]; });
-    if (same && !chosen && !IsResult(records, column)) {
+    const std::string* const twin =
+        chosen || !numbers ? nullptr : TwinOf(cells, shown_cells);
+    if ((same || twin) && !chosen && !IsResult(records, column)) {
       sheet.common += fmt::format("{}{} {}", sheet.common.empty() ? "" : ", ",
-                                  column, cells[0]);
+                                  column, same ? cells[0] : "as " + *twin);
       continue;
     }
+    if (numbers) shown_cells.emplace(column, cells);
     sheet.table.columns.push_back({column, numbers});
     for (size_t i = 0; i < cells.size(); ++i)
       sheet.table.rows[i].push_back({cells[i].empty() ? "–" : cells[i]});

@@ -23,10 +23,10 @@ struct ShowOptions {
   ShowFormat format = ShowFormat::kText;
   /// Fields of the schema, and "run"; empty: all but arrays and long texts;
   /// "all": these too.
-  std::vector<std::string> columns;
+  std::vector<std::string> columns = {};
   /// Fields, the first counts most; "-FIELD": the greatest first. Records
   /// without it come last, equals in the order given.
-  std::vector<std::string> sort;
+  std::vector<std::string> sort = {};
   /// Significant digits of what is no whole number, in every format alike; 0:
   /// as many as it takes to read the same number back.
   int digits = 6;

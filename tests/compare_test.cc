@@ -19,10 +19,10 @@
 #include <sstream>
 #include <thread>
 
-#include "bench/cli.h"
 #include "bench/profile.h"
 #include "record/record.h"
 #include "tests/folder.h"
+#include "tests/program.h"
 
 extern char** environ;
 
@@ -30,25 +30,6 @@ namespace saccade::bench {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Answer {
-  int code = 0;
-  std::string out, err;
-};
-
-Answer Saccade(std::vector<std::string> arguments, StopFlag* stop = nullptr) {
-  std::ostringstream out, err;
-  Answer a;
-  a.code =
-      RunCommand(arguments, {out, err, false, SACCADE_PROGRAM, stop, false});
-  a.out = out.str();
-  a.err = err.str();
-  return a;
-}
-
-bool OneLine(const std::string& text) {
-  return std::count(text.begin(), text.end(), '\n') == 1;
-}
 
 std::vector<record::Record> OfKind(const record::Run& run,
                                    std::string_view kind) {
