@@ -75,6 +75,10 @@ class ClippedPlan final : public Plan {
       : Plan(problem), parts_(std::move(parts)) {}
 
  private:
+  std::string DoDescribe() const override {
+    return "merged by log-sum-exp from " + std::to_string(parts_.size()) +
+           " parts, each: " + parts_.front()->Describe();
+  }
   int64_t Rows(int64_t q_len) const {
     return problem_.batch * problem_.q_heads * q_len;
   }

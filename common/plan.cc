@@ -1,9 +1,13 @@
 // The checks before every pass. Past them a kernel cannot fail.
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "arena.h"
 #include "saccade/variant.h"
+#include "simd/target.h"
 
 namespace saccade {
 namespace {
@@ -75,7 +79,34 @@ Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
   return {};
 }
 
+// Whether passes are to say what they run: what SACCADE_VERBOSE says.
+bool Verbose() {
+  static const bool verbose = [] {
+    const char* const wish = std::getenv("SACCADE_VERBOSE");
+    return wish != nullptr && std::strcmp(wish, "dispatch") == 0;
+  }();
+  return verbose;
+}
+
+void Say(const char* pass, const Plan& plan, const Variant* variant,
+         const Inputs& in, const Exec& exec) {
+  const Problem& p = plan.problem();
+  const std::string name(variant ? variant->name : "a plan");
+  std::fprintf(
+      stderr, "saccade: %s %s q%s k%s v%lld %s %s | %s | %s | %d slot%s\n",
+      name.c_str(), pass,
+      Text({in.q.batch, in.q.heads, in.q.len, in.q.dim}).c_str(),
+      Text({in.k.batch, in.k.heads, in.k.len, in.k.dim}).c_str(),
+      static_cast<long long>(in.v.dim), NameOf(p.dtype), NameOf(p.mask),
+      plan.Describe().c_str(), std::string(ChosenTarget()).c_str(),
+      exec.slots(), exec.slots() == 1 ? "" : "s");
+}
+
 }  // namespace
+
+Plan::Plan(Problem problem) : problem_(std::move(problem)) {}
+Plan::~Plan() = default;
+std::string Plan::DoDescribe() const { return "its own kernel"; }
 
 Status Plan::Forward(const Inputs& in, const Outputs& out, Bytes saved,
                      Bytes scratch, Exec& exec) const {
@@ -90,6 +121,7 @@ Status Plan::Forward(const Inputs& in, const Outputs& out, Bytes saved,
   if (!saved.empty())
     SACCADE_RETURN_IF_ERROR(CheckBytes("saved", saved, need.saved));
   SACCADE_RETURN_IF_ERROR(CheckBytes("scratch", scratch, need.forward_scratch));
+  if (Verbose()) Say("forward", *this, variant_, in, exec);
   DoForward(in, out, saved, scratch, exec);
   return {};
 }
@@ -122,6 +154,7 @@ Status Plan::Backward(const Inputs& in, const Upstream& up,
   SACCADE_RETURN_IF_ERROR(CheckBytes("saved", up.saved, need.saved));
   SACCADE_RETURN_IF_ERROR(
       CheckBytes("scratch", scratch, need.backward_scratch));
+  if (Verbose()) Say("backward", *this, variant_, in, exec);
   DoBackward(in, up, grad, scratch, exec);
   return {};
 }
@@ -159,6 +192,7 @@ Status Plan::Extend(const Inputs& fresh, const Outputs& out, Bytes state,
   const Footprint need = Memory(exec.slots());
   SACCADE_RETURN_IF_ERROR(CheckBytes("state", state, need.state));
   SACCADE_RETURN_IF_ERROR(CheckBytes("scratch", scratch, need.extend_scratch));
+  if (Verbose()) Say("extend", *this, variant_, fresh, exec);
   return DoExtend(fresh, out, state, scratch, exec);
 }
 

@@ -349,4 +349,13 @@ Result<std::unique_ptr<Plan>> MakePlan(std::string_view spec,
   return MakePlan(*parsed->variant, p);
 }
 
+std::vector<Explanation> Explain(const Problem& problem) {
+  Problem asked = problem;
+  asked.knobs = {};
+  std::vector<Explanation> all;
+  for (const Variant* variant : Variants())
+    all.push_back({variant, MakePlan(*variant, asked).status()});
+  return all;
+}
+
 }  // namespace saccade

@@ -123,6 +123,10 @@ class TurnedPlan final : public Plan {
       : Plan(problem), inner_(std::move(inner)), turning_(std::move(turning)) {}
 
  private:
+  std::string DoDescribe() const override {
+    return "positions, then " + inner_->Describe();
+  }
+
   // Turned copies of q and k, and tables for their positions: one for both
   // where they are turned alike.
   struct Scratch {

@@ -176,6 +176,8 @@ class NaivePlan final : public Plan {
         bias_(MakeDistanceBias(p), {part_}, p, 1) {}
 
  private:
+  std::string DoDescribe() const override { return "all scores of a head"; }
+
   // What one task holds: a head's rows in f32, and their gradients.
   struct Head {
     Head(Arena& a, const Problem& p, int64_t q_len, bool backward)

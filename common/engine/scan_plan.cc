@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "engine/pattern.h"
 #include "engine/scan.h"
+#include "engine/scan_state.h"
 
 namespace saccade {
 namespace {
@@ -24,6 +25,11 @@ class ScanPlan final : public Plan {
       : Plan(problem), spec_(std::move(spec)) {}
 
  private:
+  std::string DoDescribe() const override {
+    return "scan engine, " + std::to_string(kScanRun) + " tokens a run, " +
+           std::to_string(kScanTile) + " a tile, " +
+           std::to_string(kScanPanel) + " columns a panel";
+  }
   bool causal() const { return problem_.mask != Mask::kNone; }
   bool normalised() const { return spec_.read_out == ReadOut::kNormalised; }
 

@@ -9,6 +9,9 @@
 #include "arena.h"
 #include "engine/kv_cache.h"
 #include "engine/tile.h"
+#include "engine/tile_backward.h"
+#include "engine/tile_decode.h"
+#include "engine/tile_strips.h"
 #include "position.h"
 #include "simd/bf16.h"
 #include "simd/target.h"
@@ -153,6 +156,7 @@ class TilePlan final : public Plan {
         cache_(CacheShape(problem, spec_)) {}
 
  protected:
+  std::string DoDescribe() const override;
   Footprint DoMemory(int slots) const override;
   void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                  Bytes scratch, Exec& exec) const override;
@@ -183,6 +187,13 @@ class TilePlan final : public Plan {
   bool causal_;
   KvCache cache_;
 };
+
+std::string TilePlan::DoDescribe() const {
+  return "tile engine, forward " + std::to_string(kKeyBlock) +
+         " keys a batch, backward " + std::to_string(backward::kQueries) +
+         " x " + std::to_string(backward::kKeys) + " tokens, decode " +
+         std::to_string(kDecodeChunk) + " keys a task";
+}
 
 Footprint TilePlan::DoMemory(int slots) const {
   const Problem& p = problem_;

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "saccade/exec.h"
+#include "saccade/export.h"
 #include "saccade/status.h"
 #include "saccade/variant.h"
 
@@ -49,7 +50,7 @@ class Buffer {
 /// A plan, an Exec, and the memory that passes need, allocated when first
 /// used and kept. One object serves one thread at a time; a Plan shared by
 /// threads, each with its own buffers, is the way to serve many.
-class Attention {
+class SACCADE_API Attention {
  public:
   /// From a spec string, e.g. "softmax.window:size=256,sinks=4+rope". For
   /// decoding, problem.kv_len is the longest sequence and problem.q_len the

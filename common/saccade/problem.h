@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "saccade/export.h"
 #include "saccade/tensor.h"
 
 namespace saccade {
@@ -17,10 +18,10 @@ namespace saccade {
 /// kCausal aligns at the bottom right: key j is visible to query i when
 /// j <= i + kv_len - q_len. kCausalTopLeft: when j <= i.
 enum class Mask : uint8_t { kNone, kCausal, kCausalTopLeft };
-const char* NameOf(Mask);
+SACCADE_API const char* NameOf(Mask);
 
 /// Named settings, of a variant or a position scheme: numbers or words.
-class Knobs {
+class SACCADE_API Knobs {
  public:
   struct Entry {
     std::string name;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "saccade/exec.h"
+#include "saccade/export.h"
 #include "saccade/problem.h"
 #include "saccade/status.h"
 #include "saccade/tensor.h"
@@ -72,13 +73,18 @@ struct Variant;
 /// with its own buffers. Passes allocate nothing; all that can fail is checked
 /// before the first write, and buffers too small or misaligned (64 bytes) are
 /// kInvalid.
-class Plan {
+class SACCADE_API Plan {
  public:
-  virtual ~Plan() = default;
+  virtual ~Plan();
   const Problem& problem() const { return problem_; }
 
   /// Bytes needed by passes on an Exec of that many slots.
   Footprint Memory(int slots) const { return DoMemory(slots); }
+
+  /// What runs, in a few words for people: the engine and how it cuts the work,
+  /// e.g. "tile engine, 64 x 64". SACCADE_VERBOSE=dispatch in the environment
+  /// prints it on stderr at every pass, with the target and the slots.
+  std::string Describe() const { return DoDescribe(); }
 
   /// Computes out. `saved` is empty (inference) or Memory().saved bytes that
   /// Backward will read.
@@ -99,9 +105,10 @@ class Plan {
                 Bytes scratch, Exec& exec) const;
 
  protected:
-  explicit Plan(Problem problem) : problem_(std::move(problem)) {}
+  explicit Plan(Problem problem);
 
   virtual Footprint DoMemory(int slots) const = 0;
+  virtual std::string DoDescribe() const;
   virtual void DoForward(const Inputs&, const Outputs&, Bytes saved,
                          Bytes scratch, Exec&) const = 0;
   virtual void DoBackward(const Inputs&, const Upstream&, const Gradients&,
@@ -204,10 +211,10 @@ struct Variant {
 };
 
 /// All variants, in report order.
-std::span<const Variant* const> Variants();
+SACCADE_API std::span<const Variant* const> Variants();
 
 /// By name; null when there is none.
-const Variant* Find(std::string_view name);
+SACCADE_API const Variant* Find(std::string_view name);
 
 /// `name:knob=value,...+position:knob=value+...`, taken apart.
 struct Spec {
@@ -220,33 +227,44 @@ struct Spec {
 /// "softmax.flash+rope:scaling=yarn,factor=16+logn". kNotFound (with the
 /// nearest names), kInvalid, or kUnsupported where the variant does not take a
 /// position.
-Result<Spec> ParseSpec(std::string_view text);
+SACCADE_API Result<Spec> ParseSpec(std::string_view text);
 
 /// Reads what may follow a variant's '+': "rope:base=500+logn"; "" and "none"
 /// are no positions. Errors as ParseSpec.
-Result<std::vector<Position>> ParsePositions(const Variant& variant,
-                                             std::string_view text);
+SACCADE_API Result<std::vector<Position>> ParsePositions(const Variant& variant,
+                                                         std::string_view text);
 
 /// A problem as a variant sees it: shapes, traits, knobs and position checked,
 /// defaults filled in. kInvalid, or kUnsupported with the reason.
-Result<Problem> Resolve(const Variant& variant, const Problem& problem);
+SACCADE_API Result<Problem> Resolve(const Variant& variant,
+                                    const Problem& problem);
 
 /// Resolves and plans; wraps the plan when a position turns or scales q and k.
-Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
-                                       const Problem& problem);
+SACCADE_API Result<std::unique_ptr<Plan>> MakePlan(const Variant& variant,
+                                                   const Problem& problem);
 
 /// From a spec string, whose knobs and position replace the problem's.
-Result<std::unique_ptr<Plan>> MakePlan(std::string_view spec,
-                                       const Problem& problem);
+SACCADE_API Result<std::unique_ptr<Plan>> MakePlan(std::string_view spec,
+                                                   const Problem& problem);
+
+/// Whether a variant takes a problem, or why not.
+struct Explanation {
+  const Variant* variant = nullptr;
+  Status status;
+};
+
+/// Asks every variant, with its default knobs, whether it takes the problem.
+/// In report order.
+SACCADE_API std::vector<Explanation> Explain(const Problem& problem);
 
 /// How many learned parameters a head's bias has in a resolved problem: those
 /// of Inputs::bias. 0 where the bias is fixed, or there is none.
-int64_t BiasParameters(const Problem& resolved);
+SACCADE_API int64_t BiasParameters(const Problem& resolved);
 
 /// The oracle of a resolved problem, its positions included: turns and scales
 /// copies of q and k where a scheme asks for it. Slow and obvious.
-void RunOracle(const Variant& variant, const Problem& resolved,
-               const OracleInputs& in, const OracleOutputs& out);
+SACCADE_API void RunOracle(const Variant& variant, const Problem& resolved,
+                           const OracleInputs& in, const OracleOutputs& out);
 
 }  // namespace saccade
 

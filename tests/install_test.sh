@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Installs a build into an empty prefix, moves it, and builds a stranger's
+# project against it: C++ and C, g++ and clang++, shared, static, pkg-config.
+# Then the Debian packages, and the ABI of the C library against its dump.
+#
+#   bash tests/install_test.sh BUILD README_EXAMPLE
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+build=$1
+easy=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+for component in lib dev; do
+  cmake --install "$build" --prefix "$work/first" --component $component \
+    >/dev/null
+done
+mv "$work/first" "$work/moved"
+prefix=$work/moved
+lib=$(dirname "$(find "$prefix" -name libsaccade_c.so)")
+cp "$here"/install/* "$work"
+cp "$easy" "$work/easy.cc"
+
+run() {
+  echo "+ $*"
+  LD_LIBRARY_PATH=$lib "$@" >"$work/log" 2>&1 || {
+    cat "$work/log"
+    exit 1
+  }
+}
+
+for kind in shared static; do
+  for compilers in g++:gcc clang++:clang; do
+    cxx=${compilers%:*}
+    dir=$work/$kind-$cxx
+    run cmake -S "$work" -B "$dir" -DCMAKE_PREFIX_PATH="$prefix" \
+      -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_C_COMPILER="${compilers#*:}" \
+      -DSACCADE_KIND=$kind -DEXAMPLES="$here/examples"
+    run cmake --build "$dir"
+    run "$dir/easy" softmax.naive+rope
+    run "$dir/plain"
+    run "$dir/attention_c" linear.elu
+  done
+done
+
+export PKG_CONFIG_PATH=$lib/pkgconfig
+run gcc -std=c11 "$here/examples/attention.c" -o "$work/by_pkg_config" \
+  $(pkg-config --cflags --libs saccade-c) -lm
+run "$work/by_pkg_config"
+run g++ -std=c++20 "$work/easy.cc" -o "$work/easy_by_pkg_config" \
+  $(pkg-config --cflags --libs saccade)
+run "$work/easy_by_pkg_config"
+
+echo "+ only saccade_* is exported from libsaccade_c"
+if nm -D --defined-only "$lib/libsaccade_c.so" | grep -v ' saccade_'; then
+  exit 1
+fi
+echo "+ the C ABI is that of tests/abi/saccade_c.abi"
+abidw --exported-interfaces-only --headers-dir "$prefix/include" \
+  --drop-private-types --no-corpus-path --no-show-locs \
+  --no-comp-dir-path "$lib/libsaccade_c.so" --out-file "$work/now.abi"
+# 4: a change that keeps old programs working; 8: one that does not.
+abidiff --no-added-syms "$here/abi/saccade_c.abi" "$work/now.abi" || {
+  code=$?
+  if ((code & 9)); then
+    echo "the ABI changed; if it must, raise SOVERSION and renew the dump" >&2
+    exit 1
+  fi
+}
+echo ok
