@@ -1,9 +1,9 @@
-/* One step of a C program: attention chosen by name, with memory of its own.
- *
- *   attention [SPEC]     e.g. attention linear.elu
- *
- * Decodes eight tokens one by one and checks that the last row is that of a
- * forward pass over all of them. */
+// One step of a C program: attention chosen by name, with memory of its own.
+//
+//   attention [SPEC]     e.g. attention linear.elu
+//
+// Decodes eight tokens one by one and checks that the last row is that of a
+// forward pass over all of them.
 #include <math.h>
 #include <saccade/c.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ static saccade_bytes Memory(size_t size) {
   return bytes;
 }
 
-/* Tokens first .. first + n - 1 of [1, heads, tokens, width]. */
+// Tokens first .. first + n - 1 of [1, heads, tokens, width].
 static saccade_tensor Rows(float* data, int first, int n) {
   saccade_tensor t = saccade_contiguous(data + first * kWidth, SACCADE_F32, 1,
                                         kHeads, n, kWidth);
