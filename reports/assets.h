@@ -15,9 +15,11 @@ struct Asset {
 extern const Asset kPageTemplate;      // templates/report.html.mustache
 extern const Asset kTableTemplate;     // templates/table.html.mustache
 extern const Asset kFigureTemplate;    // templates/figure.html.mustache
+extern const Asset kPlaceTemplate;     // templates/place.html.mustache
+extern const Asset kAnswerTemplate;    // templates/answer.html.mustache
 extern const Asset kMarkdownTemplate;  // templates/report.md.mustache
 extern const Asset kStyle;             // templates/report.css
-extern const Asset kScript;            // templates/report.js
+extern const Asset kScript;            // templates/*.js, in order
 extern const Asset kChartLibrary;      // Chart.js
 
 }  // namespace saccade::reports

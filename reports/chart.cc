@@ -45,24 +45,37 @@ Json ToJson(const Axis& axis) {
           {"log", Logarithmic(axis.scale)}};
 }
 
+// [x, y], [x, y, low, high], and then the length and whether it is faded, where
+// there is anything to say of these.
+Json ToJson(const Chart& chart, const Point& point) {
+  Json numbers = {point.x, point.y};
+  const bool bounded = Shows(chart.y, point.low) && Shows(chart.y, point.high);
+  const bool more = point.length > 0 || point.faded;
+  if (bounded) {
+    numbers.push_back(point.low);
+    numbers.push_back(point.high);
+  } else if (more) {
+    numbers.push_back(nullptr);
+    numbers.push_back(nullptr);
+  }
+  if (more) {
+    numbers.push_back(point.length);
+    numbers.push_back(point.faded);
+  }
+  return numbers;
+}
+
 }  // namespace
 
 Json ToJson(const Chart& chart) {
-  Json json = {{"x", ToJson(chart.x)},
-               {"y", ToJson(chart.y)},
-               {"lines", chart.lines},
-               {"series", Json::array()},
-               {"guides", Json::array()}};
+  Json json = {{"x", ToJson(chart.x)},    {"y", ToJson(chart.y)},
+               {"lines", chart.lines},    {"longest", chart.longest},
+               {"series", Json::array()}, {"guides", Json::array()}};
   for (const Series& series : chart.series) {
     Json points = Json::array();
     for (const Point& point : series.points) {
       if (!Shows(chart.x, point.x) || !Shows(chart.y, point.y)) continue;
-      Json numbers = {point.x, point.y};
-      if (Shows(chart.y, point.low) && Shows(chart.y, point.high)) {
-        numbers.push_back(point.low);
-        numbers.push_back(point.high);
-      }
-      points.push_back(std::move(numbers));
+      points.push_back(ToJson(chart, point));
     }
     if (points.empty()) continue;
     json["series"].push_back({{"name", series.name},
@@ -71,6 +84,8 @@ Json ToJson(const Chart& chart) {
                               {"colour", series.colour},
                               {"shape", series.shape},
                               {"style", series.style},
+                              {"pass", series.pass},
+                              {"bare", series.bare},
                               {"points", std::move(points)}});
   }
   for (const Guide& guide : chart.guides) {

@@ -31,14 +31,22 @@ struct Axis {
 struct Point {
   double x, y;
   double low = kNaN, high = kNaN;
+  /// Where lengths are not on the axis: tokens, for the filter and on hovering.
+  int64_t length = 0;
+  bool faded = false;  // another is better in every respect
 };
+
+/// In place of a colour: that of axes, for what is no variant.
+inline constexpr int kNoColour = -1;
 
 struct Series {
   std::string name;   // in the legend; series of one name switch together
   std::string layer;  // a second switch: plain, window; may be empty
   std::string note;   // beside the name in the legend
   int colour = 0, shape = 0;
-  int style = 0;  // of the line: 0 whole, others dashed
+  int style = 0;          // of the line: 0 whole, others dashed
+  std::string pass = {};  // for the filter
+  bool bare = false;      // a line without marks, also among points: no data
   std::vector<Point> points;
 };
 
@@ -52,6 +60,7 @@ struct Guide {
 struct Chart {
   Axis x, y;
   bool lines = true;
+  bool longest = false;  // of each series show the longest length only
   std::vector<Series> series = {};
   std::vector<Guide> guides = {};
 };

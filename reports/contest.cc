@@ -131,4 +131,9 @@ std::vector<std::string> SettingLabels(const Model& model) {
   return labels;
 }
 
+std::string TitleIn(const Model& model, size_t i, const std::string& title) {
+  if (model.settings.size() < 2) return title;
+  return title + ", " + SettingLabels(model)[i];
+}
+
 }  // namespace saccade::reports

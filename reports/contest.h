@@ -46,6 +46,9 @@ double GeometricMean(const std::vector<double>& ratios);
 /// name when there is one only.
 std::vector<std::string> SettingLabels(const Model& model);
 
+/// A title in the i-th setting: with its label, where there are others.
+std::string TitleIn(const Model& model, size_t i, const std::string& title);
+
 }  // namespace saccade::reports
 
 #endif  // SACCADE_REPORTS_CONTEST_H_

@@ -1,12 +1,22 @@
 # Writes OUTPUT, a source file that defines the constants of assets.h.
 #   cmake -DOUTPUT=assets.cc -DFOLDER=templates -DCHART=chart.min.js -P embed.cmake
+# One script: its parts in the order in which they build on each other.
+set(SCRIPT "${OUTPUT}.js")
+file(WRITE "${SCRIPT}" "")
+foreach(part numbers axes marks figure legend maps filters report)
+  file(READ "${FOLDER}/${part}.js" text)
+  file(APPEND "${SCRIPT}" "${text}")
+endforeach()
+
 set(assets
   kPageTemplate "${FOLDER}/report.html.mustache"
   kTableTemplate "${FOLDER}/table.html.mustache"
   kFigureTemplate "${FOLDER}/figure.html.mustache"
+  kPlaceTemplate "${FOLDER}/place.html.mustache"
+  kAnswerTemplate "${FOLDER}/answer.html.mustache"
   kMarkdownTemplate "${FOLDER}/report.md.mustache"
   kStyle "${FOLDER}/report.css"
-  kScript "${FOLDER}/report.js"
+  kScript "${SCRIPT}"
   kChartLibrary "${CHART}")
 
 set(source "#include \"reports/assets.h\"\n\nnamespace saccade::reports {\n")

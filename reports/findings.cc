@@ -44,9 +44,10 @@ std::string Fastest(const Model& model, const Verdict& verdict) {
       1.25;  // upper end of the interval over the median
   const VerdictRow* best = RowAt(verdict, verdict.fastest);
   if (best == nullptr) return "";
-  std::string text = fmt::format(
-      "Fastest forward pass at n = {}: {}, {}", FormatLength(verdict.length),
-      SpecOf(model, best->timed), FormatTime(best->time->ns.value));
+  std::string text =
+      fmt::format("Fastest {} pass at n = {}: {}, {}", verdict.pass,
+                  FormatLength(verdict.length), SpecOf(model, best->timed),
+                  FormatTime(best->time->ns.value));
   if (best->timed != verdict.baseline && !std::isnan(best->speedup)) {
     text += fmt::format(", {} the speed of {}", FormatRatio(best->speedup),
                         SpecOf(model, verdict.baseline));
@@ -69,11 +70,11 @@ std::string Lightest(const Model& model, const Verdict& verdict) {
   std::string text;
   const VerdictRow* scratch = RowAt(verdict, verdict.least_scratch);
   if (scratch != nullptr) {
-    text += fmt::format(
-        "Least scratch memory in a forward pass at n = {}: {}, {}{}.",
-        FormatLength(verdict.weighed), name(*scratch),
-        FormatBytes(scratch->forward->scratch),
-        Ties(verdict, *scratch, &VerdictRow::least_scratch, name));
+    text +=
+        fmt::format("Least scratch memory in a {} pass at n = {}: {}, {}{}.",
+                    verdict.pass, FormatLength(verdict.weighed), name(*scratch),
+                    FormatBytes(scratch->weight->scratch),
+                    Ties(verdict, *scratch, &VerdictRow::least_scratch, name));
   }
   const VerdictRow* state = RowAt(verdict, verdict.least_state);
   if (state != nullptr) {

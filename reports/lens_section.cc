@@ -7,6 +7,7 @@
 #include <set>
 
 #include "reports/chart.h"
+#include "reports/repeat.h"
 #include "reports/sections.h"
 #include "reports/text.h"
 
@@ -110,9 +111,11 @@ Figure MapFigure(const Model& model, const Subject& subject,
   figure.id = id;
   figure.table.columns = {{"variant", false}, {"darkest"}};
   std::vector<Map> maps;
+  std::set<int> entries;
   std::string how;
   for (const Look* look : LooksAt(model, subject.name, lens)) {
     if (look->picture.empty()) continue;
+    entries.insert(look->entry);
     const Entry& entry = model.at(look->entry);
     const std::string darkest = FormatNumber(look->value());
     maps.push_back(
@@ -130,6 +133,12 @@ Figure MapFigure(const Model& model, const Subject& subject,
       how);
   figure.table.caption = figure.title;
   figure.chart = ToJson(maps);
+  figure.repeat =
+      RepeatTraining(model,
+                     {"--measure", subject.name == std::string(kTrained)
+                                       ? "extrapolation,lenses"
+                                       : "lenses"},
+                     entries);
   return figure;
 }
 
@@ -158,8 +167,10 @@ Figure ReachFigure(const Model& model) {
   for (size_t s = 0; s + 1 < std::size(kSteps); ++s) {
     figure.table.columns.push_back({fmt::format("{}", kSteps[s])});
   }
+  std::set<int> entries;
   for (const Look& look : model.looks) {
     if (look.curve.empty()) continue;
+    entries.insert(look.entry);
     const Entry& entry = model.at(look.entry);
     Series series = SeriesOf(entry);
     series.layer = look.subject;
@@ -184,6 +195,8 @@ Figure ReachFigure(const Model& model) {
       "end.";
   figure.table.caption = figure.title;
   figure.chart = ToJson(chart);
+  figure.repeat =
+      RepeatTraining(model, {"--measure", "extrapolation,lenses"}, entries);
   return figure;
 }
 

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "reports/chart.h"
+#include "reports/contest.h"
+#include "reports/repeat.h"
 #include "reports/sections.h"
 #include "reports/text.h"
 
@@ -26,8 +28,9 @@ std::string CaptionOf(const std::string& pass) {
   return "Scratch by the plan";
 }
 
-Figure MemoryFigure(const Model& model, const Setting& setting,
-                    const std::string& pass, const std::string& id) {
+Figure MemoryFigure(const Model& model, size_t place, const std::string& pass,
+                    const std::string& id) {
+  const Setting& setting = model.settings[place];
   const ByEntry<Weight>& cells = setting.weights.at(pass);
   Chart chart = {{pass == "decode" ? "context, tokens" : "length n, tokens",
                   Scale::kLength},
@@ -39,9 +42,11 @@ Figure MemoryFigure(const Model& model, const Setting& setting,
   }
   figure.table.columns.push_back({"variant", false});
   for (const int64_t length : all) {
-    figure.table.columns.push_back({FormatLength(length)});
+    figure.table.columns.push_back({FormatLength(length), true, "", length});
   }
+  std::set<int> entries;
   for (const auto& [entry, lengths] : cells) {
+    entries.insert(entry);
     Series series = SeriesOf(model.at(entry));
     std::vector<Cell> row = {EntryCell(model.at(entry))};
     for (const int64_t length : all) {
@@ -62,13 +67,15 @@ Figure MemoryFigure(const Model& model, const Setting& setting,
     figure.table.rows.push_back(std::move(row));
   }
   figure.id = id;
-  figure.title = TitleOf(pass);
-  figure.table.caption = fmt::format("{}, {}", figure.title, setting.name);
+  figure.title = TitleIn(model, place, TitleOf(pass));
+  figure.table.caption = fmt::format("{} ({})", figure.title, setting.name);
   figure.caption = fmt::format(
       "{}. What needs nothing cannot stand on a logarithmic axis; the table "
       "has it; lines that coincide hide each other. Setting: {}.",
       CaptionOf(pass), setting.name);
   figure.chart = ToJson(chart);
+  figure.place = {static_cast<int>(place), pass};
+  figure.repeat = RepeatCells(model, setting, "memory", {pass}, entries, all);
   return figure;
 }
 
@@ -96,6 +103,7 @@ Table GrowthTable(const Model& model, const Setting& setting) {
                               {FormatBytes(weight.state)},
                               {FormatBytes(weight.working())},
                               {FormatBytes(weight.growth)}});
+        table.places.push_back({-1, pass, it->first});
         break;
       }
     }
@@ -112,13 +120,15 @@ Section MemorySection(const Model& model) {
   section.lead =
       "What a pass needs beyond its inputs and outputs. A flat line is what "
       "lets a length grow until the inputs themselves no longer fit.";
-  for (const Setting& setting : model.settings) {
+  for (size_t i = 0; i < model.settings.size(); ++i) {
+    const Setting& setting = model.settings[i];
     for (const std::string pass : {"forward", "backward", "decode"}) {
       if (!setting.weights.contains(pass)) continue;
-      section.figures.push_back(MemoryFigure(
-          model, setting, pass, IdOf("memory", section.figures.size())));
+      section.figures.push_back(
+          MemoryFigure(model, i, pass, IdOf("memory", section.figures.size())));
     }
     Table growth = GrowthTable(model, setting);
+    growth.place.setting = static_cast<int>(i);
     if (!growth.rows.empty()) section.tables.push_back(std::move(growth));
   }
   return section;

@@ -136,45 +136,12 @@ class Builder {
     return cells;
   }
 
-  // What is held equal: the record's own words stand for shapes only.
-  static std::string SettingName(const Record& record) {
-    std::string name;
-    const auto add = [&](const std::string& part) {
-      if (!part.empty()) name += (name.empty() ? "" : ", ") + part;
-    };
-    const auto count = [&](std::string_view field, std::string_view unit) {
-      if (!record.Has(field)) return;
-      add(fmt::format("{} {}", record.Count(field), unit));
-    };
-    add(Get(record, "mask"));
-    add(Get(record, "dtype"));
-    add(record.Has("setting") ? Get(record, "setting") : ShapeOf(record));
-    if (record.Count("batch") != 1) count("batch", "sequences");
-    count("threads", record.Count("threads") == 1 ? "thread" : "threads");
-    add(Get(record, "target"));
-    return name.empty() ? "one setting" : name;
-  }
-
-  static std::string ShapeOf(const Record& record) {
-    if (!record.Has("q_heads") || !record.Has("qk_dim")) return "";
-    std::string shape = fmt::format("{} heads of {}", record.Count("q_heads"),
-                                    record.Count("qk_dim"));
-    if (record.Count("kv_heads") != record.Count("q_heads")) {
-      shape += fmt::format(", {} of keys", record.Count("kv_heads"));
-    }
-    if (record.Count("v_dim") != record.Count("qk_dim")) {
-      shape += fmt::format(", values of {}", record.Count("v_dim"));
-    }
-    return shape;
-  }
-
-  Setting& SettingOf(const Record& record) {
-    const std::string name = SettingName(record);
+  Setting& PlaceOf(const Record& record) {
+    Setting fresh = SettingOf(record);
     for (Setting& setting : model_.settings) {
-      if (setting.name == name) return setting;
+      if (setting.name == fresh.name) return setting;
     }
-    model_.settings.emplace_back();
-    model_.settings.back().name = name;
+    model_.settings.push_back(std::move(fresh));
     return model_.settings.back();
   }
 
@@ -203,8 +170,8 @@ class Builder {
         Distrust(record, entry, timing.outcome);
       }
     }
-    SettingOf(record)
-        .times[Get(record, "pass")][entry][record.Count("kv_len")] = timing;
+    PlaceOf(record).times[Get(record, "pass")][entry][record.Count("kv_len")] =
+        timing;
   }
 
   // Every cell of a peer is checked by itself.
@@ -229,7 +196,7 @@ class Builder {
     weight.state = record.Number("state_bytes");
     weight.io = record.Number("io_bytes");
     weight.growth = record.Number("rss_growth_bytes");
-    SettingOf(record)
+    PlaceOf(record)
         .weights[Get(record, "pass")][EntryOf(record)][record.Count("kv_len")] =
         weight;
   }

@@ -65,12 +65,23 @@ using ByLength = std::map<int64_t, Cell>;  // tokens of kv_len
 template <class Cell>
 using ByEntry = std::map<int, ByLength<Cell>>;
 
+/// One thing that the cells of a setting have in common: dtype, "bf16".
+struct Facet {
+  std::string name, value;
+};
+
 /// Cells that were measured with all else equal.
 struct Setting {
-  std::string name;  // "causal, f32, 8 heads of 64, batch 1, 2 threads, AVX3"
+  std::string name;  // "causal, f32, 8 heads of 64, 2 threads, AVX3"
+  std::vector<Facet> facets;
+  int64_t threads = 0;
+  std::string flags;  // of a command that measures in it
   std::map<std::string, ByEntry<Timing>> times;    // by pass
   std::map<std::string, ByEntry<Weight>> weights;  // by pass
 };
+
+/// The setting that a record of time or memory belongs to, without cells.
+Setting SettingOf(const record::Record& record);
 
 /// One variant held against its oracle in one pass and storage.
 struct Check {

@@ -2,6 +2,7 @@
 #ifndef SACCADE_REPORTS_PAGE_H_
 #define SACCADE_REPORTS_PAGE_H_
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -9,6 +10,14 @@
 namespace saccade::reports {
 
 using Json = nlohmann::ordered_json;
+
+/// Whose numbers something shows, for the filters; what is not set is not told
+/// apart there.
+struct Place {
+  int setting = -1;  // in Model::settings
+  std::string pass = {};
+  int64_t length = 0;  // tokens
+};
 
 struct Cell {
   std::string text;
@@ -23,6 +32,7 @@ struct Column {
   std::string text;
   bool number = true;
   std::string how = {};  // how its figures were made
+  int64_t length = 0;    // tokens, where its cells are of one length
 };
 
 struct Table {
@@ -31,6 +41,8 @@ struct Table {
   std::vector<Column> columns;
   std::vector<std::vector<Cell>> rows;
   bool html_only = false;  // too long for pasting
+  Place place = {};
+  std::vector<Place> places = {};  // of rows: as many, or none
 };
 
 struct Figure {
@@ -38,6 +50,8 @@ struct Figure {
   std::string caption;  // how it was made
   Json chart;           // see chart.h
   Table table;          // the same numbers
+  Place place = {};
+  std::string repeat = {};  // the command that measures them again
 };
 
 struct Section {
@@ -53,12 +67,32 @@ struct Banner {
   std::string title, text;
 };
 
+/// Which variant, and at what cost: for one pass at one length in one setting.
+struct Answer {
+  std::string title;
+  Place place;
+  Table choice;                  // the best by each measure
+  Table verdict;                 // all
+  std::vector<Figure> pictures;  // below the verdict
+};
+
+/// Something to filter by, and the values that it takes in this run.
+struct Filter {
+  struct Value {
+    std::string value, text;
+  };
+  std::string name, label;
+  std::vector<Value> values;
+};
+
 struct Page {
   std::string title, subtitle;
   std::vector<Banner> banners;
   std::vector<std::string> findings;
-  Table verdict;
-  std::vector<Figure> pictures;  // below the verdict; at most one
+  Answer answer;
+  std::vector<Answer> others;  // at other lengths, of other passes
+  std::vector<Filter> filters;
+  Json settings;  // what each setting is, by the filters' names
   std::vector<Section> sections;
   std::vector<std::string> commands;  // that repeat the run
 };

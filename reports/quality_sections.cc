@@ -6,6 +6,7 @@
 #include <set>
 
 #include "reports/chart.h"
+#include "reports/repeat.h"
 #include "reports/sections.h"
 #include "reports/text.h"
 
@@ -82,6 +83,7 @@ struct Reading {
   std::string what;
   Scale x, y;
   std::string x_title, y_title;
+  std::string measure, option;  // of a command: --measure and what names it
   int digits;
 };
 
@@ -123,8 +125,10 @@ Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
   for (const double x : all)
     figure.table.columns.push_back({HeadOf(reading, x)});
   std::vector<std::string> changes = {kPlain, kWindow};  // a style each
+  std::set<int> entries;
   for (const auto& [key, curve] : curves) {
     if (key.what != reading.what) continue;
+    entries.insert(key.entry);
     const Entry& entry = model.at(key.entry);
     Series series = SeriesOf(entry);
     series.layer = key.change;
@@ -165,6 +169,9 @@ Figure CurveFigure(const Model& model, const std::map<CurveKey, Curve>& curves,
   }
   figure.id = id;
   figure.chart = ToJson(chart);
+  figure.repeat = RepeatTraining(
+      model, {"--measure", reading.measure, reading.option, reading.what},
+      entries);
   return figure;
 }
 
@@ -182,8 +189,10 @@ Table AnchorTable(const Model& model) {
 Figure LossFigure(const Model& model) {
   Chart chart = {{"share of the steps", Scale::kShare},
                  {"training loss", Scale::kNats}};
+  std::set<int> entries;
   for (const Training& training : model.trainings) {
     if (training.by_flops) continue;
+    entries.insert(training.entry);
     Series series = SeriesOf(model.at(training.entry));
     series.layer = training.task;
     series.style = training.task == model.trainings.front().task ? 0 : 1;
@@ -201,6 +210,8 @@ Figure LossFigure(const Model& model) {
       "Nats a token, averaged between marks. The same seed gives every variant "
       "the same data in the same order.";
   figure.chart = ToJson(chart);
+  figure.repeat =
+      RepeatTraining(model, {"--measure", "extrapolation,probes"}, entries);
   return figure;
 }
 
@@ -267,6 +278,8 @@ Section TextSection(const Model& model, const Verdict& verdict) {
                                  ? "context, multiples of the training length"
                                  : "position, tokens",
                              "bits a byte",
+                             "extrapolation",
+                             "--protocols",
                              3};
     Figure figure = CurveFigure(model, model.texts, reading,
                                 IdOf("text", section.figures.size()));
@@ -302,9 +315,9 @@ Section ProbeSection(const Model& model) {
     for (const auto& [key, curve] : model.probes) {
       if (key.what == probe) train_len = std::max(train_len, curve.train_len);
     }
-    const Reading reading = {probe,           Scale::kLength,
-                             Scale::kShare,   "length, tokens",
-                             "right answers", 3};
+    const Reading reading = {
+        probe,           Scale::kLength, Scale::kShare, "length, tokens",
+        "right answers", "probes",       "--probes",    3};
     Figure figure = CurveFigure(model, model.probes, reading,
                                 IdOf("probe", section.figures.size()));
     figure.title = fmt::format("Probe {}", probe);

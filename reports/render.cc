@@ -44,6 +44,15 @@ data Shown(const std::string& text) {
   return text.empty() ? data(false) : data(text);
 }
 
+void SetPlace(const Place& place, data* out) {
+  const auto number = [](int64_t n, int64_t none) {
+    return n == none ? data(false) : data(fmt::format("{}", n));
+  };
+  out->set("at_setting", number(place.setting, -1));
+  out->set("at_pass", Shown(place.pass));
+  out->set("at_length", number(place.length, 0));
+}
+
 data CellData(const Cell& cell, bool number, bool first) {
   data out;
   out.set("text", cell.text);
@@ -68,22 +77,28 @@ data TableData(const Table& table) {
     data head;
     head.set("text", column.text);
     head.set("number", column.number);
+    SetPlace({-1, "", column.length}, &head);
     columns.push_back(head);
     if (column.how.empty()) continue;
     head.set("how", column.how);
     legend.push_back(head);
   }
-  for (const std::vector<Cell>& row : table.rows) {
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    const std::vector<Cell>& row = table.rows[r];
     data cells(data::type::list);
     for (size_t i = 0; i < row.size(); ++i) {
       const bool number = i < table.columns.size() && table.columns[i].number;
       cells.push_back(CellData(row[i], number, i == 0));
     }
-    rows.push_back(data("cells", cells));
+    data item("cells", cells);
+    SetPlace(r < table.places.size() ? table.places[r] : Place(), &item);
+    rows.push_back(item);
   }
+  SetPlace(table.place, &out);
   out.set("columns", columns);
   out.set("has_legend", !legend.is_empty_list());
   out.set("legend", legend);
+  out.set("has_rows", !table.rows.empty());
   out.set("rows", rows);
   return out;
 }
@@ -96,6 +111,8 @@ data FigureData(const Figure& figure) {
   out.set("chart", EscapeScript(figure.chart.dump(
                        -1, ' ', true, Json::error_handler_t::replace)));
   out.set("table", TableData(figure.table));
+  out.set("repeat", Shown(figure.repeat));
+  SetPlace(figure.place, &out);
   return out;
 }
 
@@ -112,8 +129,12 @@ data SectionData(const Section& section, bool html) {
   out.set("title", section.title);
   out.set("lead", Shown(section.lead));
   out.set("summary", ListData(section.summary, TableData));
-  out.set("has_figures", !section.figures.empty());
-  out.set("figures", ListData(section.figures, FigureData));
+  std::vector<Figure> figures;
+  for (const Figure& figure : section.figures) {
+    if (html || !figure.table.html_only) figures.push_back(figure);
+  }
+  out.set("has_figures", !figures.empty());
+  out.set("figures", ListData(figures, FigureData));
   out.set("has_folded", html && !section.folded.empty());
   out.set("folded", ListData(section.folded, FigureData));
   std::vector<Table> tables;
@@ -132,6 +153,30 @@ data SectionData(const Section& section, bool html) {
   return out;
 }
 
+data AnswerData(const Answer& answer) {
+  data out;
+  out.set("title", Shown(answer.title));
+  out.set("choice", TableData(answer.choice));
+  out.set("has_pictures", !answer.pictures.empty());
+  out.set("verdict", TableData(answer.verdict));
+  out.set("pictures", ListData(answer.pictures, FigureData));
+  SetPlace(answer.place, &out);
+  return out;
+}
+
+data FilterData(const Filter& filter) {
+  data out;
+  out.set("name", filter.name);
+  out.set("label", filter.label);
+  out.set("values", ListData(filter.values, [](const Filter::Value& value) {
+            data item;
+            item.set("value", value.value);
+            item.set("text", value.text);
+            return item;
+          }));
+  return out;
+}
+
 data PageData(const Page& page, bool html) {
   data out;
   out.set("title", page.title);
@@ -146,9 +191,14 @@ data PageData(const Page& page, bool html) {
             return data("finding", finding);
           }));
   out.set("has_findings", !page.findings.empty());
-  out.set("has_verdict", !page.verdict.rows.empty());
-  out.set("verdict", TableData(page.verdict));
-  out.set("pictures", ListData(page.pictures, FigureData));
+  out.set("has_verdict", !page.answer.verdict.rows.empty());
+  out.set("answer", AnswerData(page.answer));
+  out.set("has_others", html && !page.others.empty());
+  if (html) out.set("others", ListData(page.others, AnswerData));
+  out.set("has_filters", html && !page.filters.empty());
+  out.set("filters", ListData(page.filters, FilterData));
+  out.set("settings", EscapeScript(page.settings.dump(
+                          -1, ' ', true, Json::error_handler_t::replace)));
   out.set("sections", ListData(page.sections, [&](const Section& section) {
             return SectionData(section, html);
           }));
@@ -188,6 +238,12 @@ Result<std::string> RenderHtml(const Page& page) {
   out.set(
       "figure_template",
       data(kainjow::mustache::partial([] { return Text(kFigureTemplate); })));
+  out.set(
+      "place_template",
+      data(kainjow::mustache::partial([] { return Text(kPlaceTemplate); })));
+  out.set(
+      "answer_template",
+      data(kainjow::mustache::partial([] { return Text(kAnswerTemplate); })));
   return Render(kPageTemplate, out, nullptr);
 }
 

@@ -120,9 +120,9 @@ Page MakePage(const Model& model) {
   page.subtitle = Subtitle(model);
   page.banners = Banners(model);
   page.findings = verdict.findings;
-  page.verdict = VerdictTableOf(model, verdict);
+  AddAnswers(model, verdict, &page);
+  AddFilters(model, &page);
   if (verdict.rows.empty()) page.findings = {WithoutRows(model)};
-  page.pictures = QualityAgainstSpeed(model, verdict);
   for (Section section :
        {TimeSection(model), DecodeSection(model), PeakSection(model),
         PeerSection(model), MemorySection(model), TextSection(model, verdict),

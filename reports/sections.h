@@ -12,9 +12,24 @@
 
 namespace saccade::reports {
 
+// answers.cc
+/// The verdict on the first screen, and those at other lengths, of other
+/// passes and in other settings.
+void AddAnswers(const Model& model, const Verdict& verdict, Page* page);
+/// Filters that have more than one value in this run.
+void AddFilters(const Model& model, Page* page);
+
+// pareto.cc
+/// Quality against time and against memory; without a picture where fewer than
+/// two variants have both.
+std::vector<Figure> QualityAgainstCost(const Model& model,
+                                       const Verdict& verdict);
+
+// roofline.cc
+/// Of the i-th setting; without rows when no cell tells its work and bytes.
+Figure RooflineFigure(const Model& model, size_t i);
+
 // speed_sections.cc
-std::vector<Figure> QualityAgainstSpeed(const Model& model,
-                                        const Verdict& verdict);
 Section TimeSection(const Model& model);
 Section DecodeSection(const Model& model);
 Section PeakSection(const Model& model);

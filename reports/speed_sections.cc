@@ -4,6 +4,8 @@
 #include <set>
 
 #include "reports/chart.h"
+#include "reports/contest.h"
+#include "reports/repeat.h"
 #include "reports/sections.h"
 #include "reports/text.h"
 
@@ -26,7 +28,7 @@ Table LengthTable(const Model& model, const ByEntry<Timing>& cells,
   table.columns.push_back({"variant", false});
   const std::set<int64_t> all = LengthsOf(cells);
   for (const int64_t length : all)
-    table.columns.push_back({FormatLength(length)});
+    table.columns.push_back({FormatLength(length), true, "", length});
   for (const auto& [entry, lengths] : cells) {
     std::vector<Cell> row = {EntryCell(model.at(entry))};
     for (const int64_t length : all) {
@@ -44,12 +46,24 @@ Table LengthTable(const Model& model, const ByEntry<Timing>& cells,
   return table;
 }
 
+// Where a figure of all lengths of a pass belongs, and how to make it again.
+void SetPlace(const Model& model, size_t setting, const std::string& pass,
+              Figure* figure) {
+  const ByEntry<Timing>& cells = model.settings[setting].times.at(pass);
+  figure->place = {static_cast<int>(setting), pass};
+  std::set<int> entries;
+  for (const auto& [entry, lengths] : cells) entries.insert(entry);
+  figure->repeat = RepeatCells(model, model.settings[setting], "speed", {pass},
+                               entries, LengthsOf(cells));
+}
+
 std::string GrowthText(const PowerFit& fit) {
   return fit.known() ? "n^" + FormatFixed(fit.exponent, 2) : "";
 }
 
-Figure TimeFigure(const Model& model, const Setting& setting,
-                  const std::string& pass, const std::string& id) {
+Figure TimeFigure(const Model& model, size_t place, const std::string& pass,
+                  const std::string& id) {
+  const Setting& setting = model.settings[place];
   const ByEntry<Timing>& cells = setting.times.at(pass);
   const bool decode = pass == "decode";
   Chart chart = {
@@ -80,9 +94,10 @@ Figure TimeFigure(const Model& model, const Setting& setting,
     ++row;
   }
   figure.id = id;
-  figure.title = decode ? "One token against its context"
-                        : fmt::format("The {} pass", pass);
-  figure.table.caption = fmt::format("{}, {}", figure.title, setting.name);
+  figure.title = TitleIn(model, place,
+                         decode ? "One token against its context"
+                                : fmt::format("The {} pass", pass));
+  figure.table.caption = fmt::format("{} ({})", figure.title, setting.name);
   figure.caption = fmt::format(
       "Medians of raw samples; rounds go over all variants in turn, so that "
       "drift hits all alike.{2} Exponents: least squares on logarithms over "
@@ -91,6 +106,7 @@ Figure TimeFigure(const Model& model, const Setting& setting,
       HasPeers(model) ? " Dashed: outside implementations, in the same rounds."
                       : "");
   figure.chart = ToJson(chart);
+  SetPlace(model, place, pass, &figure);
   return figure;
 }
 
@@ -106,7 +122,8 @@ Table EveryCell(const Model& model) {
                    {"median"},         {"interval"},      {"samples"},
                    {"GFLOP/s"},        {"of peak"},       {"GB/s"},
                    {"of bandwidth"},   {"setting", false}};
-  for (const Setting& setting : model.settings) {
+  for (size_t i = 0; i < model.settings.size(); ++i) {
+    const Setting& setting = model.settings[i];
     for (const auto& [pass, cells] : setting.times) {
       for (const auto& [entry, lengths] : cells) {
         for (const auto& [length, timing] : lengths) {
@@ -129,6 +146,7 @@ Table EveryCell(const Model& model) {
           }
           row.push_back({setting.name});
           table.rows.push_back(std::move(row));
+          table.places.push_back({static_cast<int>(i), pass, length});
         }
       }
     }
@@ -145,7 +163,7 @@ Table RateTable(const Model& model, const Setting& setting) {
       "multiply-adds, bandwidth by streaming through memory.";
   table.columns = {{"variant", false}, {"pass", false}, {"n"},
                    {"GFLOP/s"},        {"of peak"},     {"GB/s"},
-                   {"of bandwidth"}};
+                   {"of bandwidth"},   {"FLOPs a byte"}};
   for (const auto& [pass, cells] : setting.times) {
     for (const auto& [entry, lengths] : cells) {
       for (auto it = lengths.rbegin(); it != lengths.rend(); ++it) {
@@ -157,7 +175,9 @@ Table RateTable(const Model& model, const Setting& setting) {
                               {FormatNumber(timing.flops / timing.ns.value)},
                               {FormatShare(timing.peak_share)},
                               {FormatNumber(timing.bytes / timing.ns.value)},
-                              {FormatShare(timing.bandwidth_share)}});
+                              {FormatShare(timing.bandwidth_share)},
+                              {FormatNumber(timing.flops / timing.bytes)}});
+        table.places.push_back({-1, pass, it->first});
         break;
       }
     }
@@ -165,8 +185,9 @@ Table RateTable(const Model& model, const Setting& setting) {
   return table;
 }
 
-Figure ShareFigure(const Model& model, const Setting& setting,
-                   const std::string& pass, const std::string& id) {
+Figure ShareFigure(const Model& model, size_t place, const std::string& pass,
+                   const std::string& id) {
+  const Setting& setting = model.settings[place];
   const ByEntry<Timing>& cells = setting.times.at(pass);
   Chart chart = {{"length n, tokens", Scale::kLength},
                  {"share of the arithmetic peak", Scale::kShare}};
@@ -180,7 +201,7 @@ Figure ShareFigure(const Model& model, const Setting& setting,
   }
   Figure figure;
   figure.id = id;
-  figure.title = fmt::format("The {} pass", pass);
+  figure.title = TitleIn(model, place, fmt::format("The {} pass", pass));
   figure.caption = fmt::format(
       "Visible work over median time, of the peak measured in the same run. "
       "A variant that skips work may be fast with a low share. Setting: {}.",
@@ -191,55 +212,11 @@ Figure ShareFigure(const Model& model, const Setting& setting,
   figure.table.caption =
       fmt::format("Share of the arithmetic peak, {} pass", pass);
   figure.chart = ToJson(chart);
+  SetPlace(model, place, pass, &figure);
   return figure;
 }
 
 }  // namespace
-
-std::vector<Figure> QualityAgainstSpeed(const Model& model,
-                                        const Verdict& verdict) {
-  Chart chart = {
-      {fmt::format("forward time at n = {}", FormatLength(verdict.length)),
-       Scale::kTime},
-      {fmt::format("bits a byte at {}×", verdict.far_multiple), Scale::kBits},
-      false};
-  Figure figure;
-  figure.table.columns = {
-      {"variant", false}, {"time"}, {"bits/byte"}, {"under a test window"}};
-  for (const VerdictRow& row : verdict.rows) {
-    if (row.time == nullptr || !row.time->outcome.ok()) continue;
-    if (!row.far.known() && !row.far_window.known()) continue;
-    const Entry& entry = model.at(row.timed);
-    const double time = row.time->ns.value;
-    for (const bool window : {false, true}) {
-      const Estimate& bits = window ? row.far_window : row.far;
-      Series series = SeriesOf(entry);
-      series.layer = window ? "with a test window" : "plain";
-      series.style = window ? 1 : 0;
-      if (bits.known()) {
-        series.points.push_back({time, bits.value, bits.low, bits.high});
-      }
-      chart.series.push_back(std::move(series));
-    }
-    figure.table.rows.push_back({EntryCell(entry),
-                                 {FormatTime(time)},
-                                 {FormatFixed(row.far.value, 2)},
-                                 {FormatFixed(row.far_window.value, 2)}});
-  }
-  if (figure.table.rows.size() < 2) return {};
-  figure.id = "quality-speed";
-  figure.title = "Quality against speed";
-  figure.table.caption = figure.title;
-  figure.caption = fmt::format(
-      "Down and to the left is better. Across: median time of a forward pass "
-      "at "
-      "n = {}. Up: bits a byte of test text read at {} times the training "
-      "length (protocol {}); hollow points: the same model, its view cut to a "
-      "window of the training length.",
-      FormatLength(verdict.length), verdict.far_multiple, verdict.protocol);
-  figure.chart = ToJson(chart);
-  return {figure};
-}
 
 Section TimeSection(const Model& model) {
   Section section;
@@ -254,7 +231,7 @@ Section TimeSection(const Model& model) {
     for (const std::string pass : {"forward", "backward"}) {
       if (!setting.times.contains(pass)) continue;
       FiguresFor(model, i, &section)
-          .push_back(TimeFigure(model, setting, pass, IdOf("time", count++)));
+          .push_back(TimeFigure(model, i, pass, IdOf("time", count++)));
     }
   }
   if (!model.settings.empty()) section.tables.push_back(EveryCell(model));
@@ -274,8 +251,7 @@ Section DecodeSection(const Model& model) {
     const Setting& setting = model.settings[i];
     if (!setting.times.contains("decode")) continue;
     FiguresFor(model, section.figures.size(), &section)
-        .push_back(
-            TimeFigure(model, setting, "decode", IdOf("decode", count++)));
+        .push_back(TimeFigure(model, i, "decode", IdOf("decode", count++)));
   }
   return section;
 }
@@ -293,12 +269,17 @@ Section PeakSection(const Model& model) {
     std::vector<Figure>& figures = FiguresFor(model, i, &section);
     for (const std::string pass : {"forward", "backward"}) {
       if (!setting.times.contains(pass)) continue;
-      Figure figure = ShareFigure(model, setting, pass, IdOf("peak", count));
+      Figure figure = ShareFigure(model, i, pass, IdOf("peak", count));
       if (figure.chart["series"].empty()) continue;
       figures.push_back(std::move(figure));
       ++count;
     }
+    Figure roofline = RooflineFigure(model, i);
+    if (!roofline.table.rows.empty()) {
+      figures.push_back(std::move(roofline));
+    }
     Table rates = RateTable(model, setting);
+    rates.place.setting = static_cast<int>(i);
     rates.html_only = &figures == &section.folded;
     if (model.settings.size() > 1) rates.caption += ", " + setting.name;
     if (!rates.rows.empty()) section.tables.push_back(std::move(rates));

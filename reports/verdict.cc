@@ -11,19 +11,20 @@
 namespace saccade::reports {
 namespace {
 
-const ByEntry<Timing>* Forward(const Model& model) {
-  if (model.setting() == nullptr) return nullptr;
-  const auto it = model.setting()->times.find("forward");
-  return it == model.setting()->times.end() ? nullptr : &it->second;
+// The cells that a verdict tells times by.
+const ByEntry<Timing>* TimesOf(const Verdict& verdict) {
+  if (verdict.setting == nullptr) return nullptr;
+  const auto it = verdict.setting->times.find(verdict.pass);
+  return it == verdict.setting->times.end() ? nullptr : &it->second;
 }
 
 // The variant speed-ups are told against: the one that says so, else the
 // first that was timed.
-int BaselineOf(const Model& model) {
-  const ByEntry<Timing>* forward = Forward(model);
-  if (forward == nullptr) return -1;
+int BaselineOf(const Model& model, const Verdict& verdict) {
+  const ByEntry<Timing>* times = TimesOf(verdict);
+  if (times == nullptr) return -1;
   int first = -1;
-  for (const auto& [entry, lengths] : *forward) {
+  for (const auto& [entry, lengths] : *times) {
     if (model.at(entry).peer) continue;
     if (model.at(entry).baseline) return entry;
     if (first < 0) first = entry;
@@ -33,19 +34,19 @@ int BaselineOf(const Model& model) {
 
 // The longest length at which the baseline and at least half of the others
 // have a time; without such, the length with most times.
-int64_t ReferenceLength(const Model& model, int baseline) {
-  const ByEntry<Timing>* forward = Forward(model);
-  if (forward == nullptr) return 0;
+int64_t ReferenceLength(const Model& model, const Verdict& verdict) {
+  const ByEntry<Timing>* times = TimesOf(verdict);
+  if (times == nullptr) return 0;
   std::map<int64_t, size_t> counts;
   std::set<int64_t> of_baseline;
   size_t variants = 0;
-  for (const auto& [entry, lengths] : *forward) {
+  for (const auto& [entry, lengths] : *times) {
     if (model.at(entry).peer) continue;
     ++variants;
     for (const auto& [length, timing] : lengths) {
       if (!timing.outcome.ok()) continue;
       ++counts[length];
-      if (entry == baseline) of_baseline.insert(length);
+      if (entry == verdict.baseline) of_baseline.insert(length);
     }
   }
   int64_t most = 0, reference = 0;
@@ -64,19 +65,35 @@ int64_t ReferenceLength(const Model& model, int baseline) {
 
 // The longest length up to the reference at which memory was measured; above
 // it, the shortest.
-int64_t WeighedLength(const Model& model, int64_t reference) {
-  if (model.setting() == nullptr) return 0;
+int64_t WeighedLength(const Verdict& verdict) {
+  if (verdict.setting == nullptr) return 0;
   std::set<int64_t> lengths;
-  for (const auto& [pass, cells] : model.setting()->weights) {
+  for (const auto& [pass, cells] : verdict.setting->weights) {
     for (const auto& [entry, weights] : cells) {
       for (const auto& [length, weight] : weights) {
         if (weight.outcome.ok()) lengths.insert(length);
       }
     }
   }
-  const auto above = lengths.upper_bound(reference);
+  const auto above = lengths.upper_bound(verdict.length);
   if (above != lengths.begin()) return *std::prev(above);
   return lengths.empty() ? 0 : *above;
+}
+
+void SetFocus(const Model& model, const Focus& focus, Verdict& verdict) {
+  if (focus.setting < model.settings.size()) {
+    verdict.setting = &model.settings[focus.setting];
+  }
+  if (!focus.pass.empty()) verdict.pass = focus.pass;
+  for (const char* const pass : kPasses) {
+    if (!focus.pass.empty() || TimesOf(verdict) != nullptr) break;
+    verdict.pass = pass;
+  }
+  if (TimesOf(verdict) == nullptr) verdict.pass = kPasses[0];
+  verdict.baseline = BaselineOf(model, verdict);
+  verdict.length =
+      focus.length > 0 ? focus.length : ReferenceLength(model, verdict);
+  verdict.weighed = WeighedLength(verdict);
 }
 
 template <class Cell>
@@ -91,10 +108,11 @@ const Cell* At(const std::map<std::string, ByEntry<Cell>>& passes,
 }
 
 // Entries by whether they were timed (first) and trained (second).
-std::pair<std::set<int>, std::set<int>> Measured(const Model& model) {
+std::pair<std::set<int>, std::set<int>> Measured(const Model& model,
+                                                 const Setting* setting) {
   std::pair<std::set<int>, std::set<int>> measured;
-  if (model.setting() != nullptr) {
-    for (const auto& [pass, cells] : model.setting()->times) {
+  if (setting != nullptr) {
+    for (const auto& [pass, cells] : setting->times) {
       for (const auto& [entry, lengths] : cells) measured.first.insert(entry);
     }
   }
@@ -113,8 +131,8 @@ VerdictRow Row(int timed, int trained) {
 
 // Pairs what was timed with what was trained: the same spec, or what is left
 // of a name when only one of its specs was timed.
-std::vector<VerdictRow> PairUp(const Model& model) {
-  const auto [timed, trained] = Measured(model);
+std::vector<VerdictRow> PairUp(const Model& model, const Setting* setting) {
+  const auto [timed, trained] = Measured(model, setting);
   std::map<std::string, std::pair<std::vector<int>, std::vector<int>>> names;
   std::vector<VerdictRow> rows;
   for (int entry = 0; entry < static_cast<int>(model.entries.size()); ++entry) {
@@ -180,24 +198,24 @@ void JudgeCheck(const Model& model, VerdictRow& row) {
   }
 }
 
-void JudgeSpeed(const Model& model, const Verdict& verdict, VerdictRow& row) {
-  if (row.timed < 0 || model.setting() == nullptr) return;
-  const Setting& setting = *model.setting();
-  row.time = At(setting.times, "forward", row.timed, verdict.length);
-  row.forward = At(setting.weights, "forward", row.timed, verdict.weighed);
+void JudgeSpeed(const Verdict& verdict, VerdictRow& row) {
+  if (row.timed < 0 || verdict.setting == nullptr) return;
+  const Setting& setting = *verdict.setting;
+  row.time = At(setting.times, verdict.pass, row.timed, verdict.length);
+  row.weight = At(setting.weights, verdict.pass, row.timed, verdict.weighed);
   row.decode = At(setting.weights, "decode", row.timed, verdict.weighed);
   const Timing* base =
-      At(setting.times, "forward", verdict.baseline, verdict.length);
+      At(setting.times, verdict.pass, verdict.baseline, verdict.length);
   if (base != nullptr && row.time != nullptr && base->outcome.ok() &&
       row.time->outcome.ok() && row.time->ns.value > 0) {
     row.speedup = base->ns.value / row.time->ns.value;
     row.tied_with_baseline =
         row.timed != verdict.baseline && Overlap(base->ns, row.time->ns);
   }
-  const auto passes = setting.times.find("forward");
-  if (passes == setting.times.end()) return;
-  const auto lengths = passes->second.find(row.timed);
-  if (lengths == passes->second.end()) return;
+  const ByEntry<Timing>* times = TimesOf(verdict);
+  if (times == nullptr) return;
+  const auto lengths = times->find(row.timed);
+  if (lengths == times->end()) return;
   row.growth = GrowthOf(lengths->second);
 }
 
@@ -343,7 +361,7 @@ void MarkBest(Verdict& verdict) {
   verdict.least_scratch = MarkLeast(
       verdict.rows, &VerdictRow::least_scratch,
       [](const VerdictRow& row) {
-        return BytesOf(row.forward, &Weight::scratch);
+        return BytesOf(row.weight, &Weight::scratch);
       },
       equal);
   verdict.least_state = MarkLeast(
@@ -351,7 +369,7 @@ void MarkBest(Verdict& verdict) {
       [](const VerdictRow& row) { return BytesOf(row.decode, &Weight::state); },
       equal);
   MarkBestText(verdict);
-  MarkLeast(
+  verdict.most_recall = MarkLeast(
       verdict.rows, &VerdictRow::best_recall,
       [](const VerdictRow& row) -> Estimate {
         const Estimate& recall = row.recall;
@@ -430,19 +448,17 @@ PowerFit GrowthOf(const ByLength<Timing>& lengths) {
   return FitPower(points);
 }
 
-Verdict MakeVerdict(const Model& model) {
+Verdict MakeVerdict(const Model& model, const Focus& focus) {
   Verdict verdict;
-  verdict.baseline = BaselineOf(model);
-  verdict.length = ReferenceLength(model, verdict.baseline);
-  verdict.weighed = WeighedLength(model, verdict.length);
+  SetFocus(model, focus, verdict);
   SetMultiples(model, verdict);
   SetProbe(model, verdict);
-  verdict.rows = PairUp(model);
+  verdict.rows = PairUp(model, verdict.setting);
   AddUnmeasured(model, verdict.rows);
   SortBy(verdict.rows, [](const VerdictRow& row) { return row.entry(); });
   for (VerdictRow& row : verdict.rows) {
     JudgeCheck(model, row);
-    JudgeSpeed(model, verdict, row);
+    JudgeSpeed(verdict, row);
     JudgeQuality(model, verdict, row);
   }
   MarkBest(verdict);

@@ -18,13 +18,13 @@ struct VerdictRow {
   bool checked = false;
   std::string failed;  // the passes that failed
   double worst = kNaN, kappa = kNaN;
-  const Timing* time = nullptr;  // forward, at the reference length
+  const Timing* time = nullptr;  // of the pass, at the reference length
   double speedup = kNaN;         // against the baseline; NaN: no baseline
   bool tied_with_baseline = false;
   bool fastest = false;  // or tied with the fastest
   bool least_scratch = false, least_state = false;
   PowerFit growth;
-  const Weight* forward = nullptr;  // at the length of memory figures
+  const Weight* weight = nullptr;  // of the pass, at memory figures' length
   const Weight* decode = nullptr;
   Estimate near, far, far_window;  // bits a byte
   // By seed: far or far_window, whichever is less.
@@ -43,11 +43,23 @@ struct VerdictRow {
   int entry() const { return timed >= 0 ? timed : trained; }
 };
 
+/// Which cells a verdict is about. Without a pass: forward, or the first that
+/// was timed; without a length: the longest at which the baseline and at least
+/// half of the others have a time.
+struct Focus {
+  size_t setting = 0;  // in Model::settings
+  std::string pass = {};
+  int64_t length = 0;
+};
+
 struct Verdict {
   std::vector<VerdictRow> rows;
   // The best rows, places in `rows`; -1: none. A row whose check failed is
   // never one of them.
   int fastest = -1, least_scratch = -1, least_state = -1, best_text = -1;
+  int most_recall = -1;
+  const Setting* setting = nullptr;  // none: nothing was timed or weighed
+  std::string pass = "forward";      // that was timed
   int64_t length = 0;    // the reference length; 0: nothing was timed
   int64_t weighed = 0;   // the length of memory figures; 0: none
   int baseline = -1;     // entry
@@ -59,10 +71,8 @@ struct Verdict {
   std::vector<std::string> findings;
 };
 
-/// The test-time changes that the verdict looks at.
-
 /// Points into the model, which must outlive it.
-Verdict MakeVerdict(const Model& model);
+Verdict MakeVerdict(const Model& model, const Focus& focus = {});
 
 /// What the rows come to, in sentences.
 std::vector<std::string> MakeFindings(const Model& model,
@@ -73,6 +83,10 @@ PowerFit GrowthOf(const ByLength<Timing>& lengths);
 
 /// Bits at the far length: plain or under a test window, whichever is less.
 Estimate BestFar(const VerdictRow& row);
+
+/// The best rows by time, memory, text and recall, with what each costs in the
+/// others; no rows where fewer than two measures were taken.
+Table ChoiceTableOf(const Model& model, const Verdict& verdict);
 
 Table VerdictTableOf(const Model& model, const Verdict& verdict);
 

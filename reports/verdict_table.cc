@@ -1,6 +1,8 @@
 // The verdict as a table.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "reports/sections.h"
 #include "reports/text.h"
 #include "reports/verdict.h"
@@ -63,14 +65,47 @@ Cell BitsCell(const VerdictRow& row, const Estimate& bits, bool best) {
           best ? "best" : ""};
 }
 
+// "time", or what it is the time of when not of a forward pass.
+std::string TimeName(const Verdict& verdict) {
+  if (verdict.pass == "decode") return "time a token";
+  return verdict.pass == "forward" ? "time" : verdict.pass + " time";
+}
+
+std::string TimeHow(const Verdict& verdict) {
+  const std::string length = FormatLength(verdict.length);
+  return verdict.pass == "decode"
+             ? fmt::format(
+                   "Median of the raw samples of decoding one token "
+                   "after {} ({}).",
+                   length, verdict.setting->name)
+             : fmt::format(
+                   "Median of the raw samples of one {} pass over {} "
+                   "tokens ({}).",
+                   verdict.pass, length, verdict.setting->name);
+}
+
+void AddMemoryColumns(const Verdict& verdict, std::vector<Column>& columns) {
+  const std::string weighed = FormatLength(verdict.weighed);
+  // The length is said where it is not that of the times.
+  const std::string at =
+      verdict.weighed == verdict.length ? "" : ", n = " + weighed;
+  columns.push_back(
+      {"scratch" + at, true,
+       fmt::format("Working memory of a {} pass over {} tokens beyond its "
+                   "inputs and outputs, as its plan states it.",
+                   verdict.pass, weighed)});
+  columns.push_back(
+      {"state" + at, true,
+       fmt::format("What decoding carries from token to token after {} tokens: "
+                   "keys and values, or sums of them. As the plan states it.",
+                   weighed)});
+}
+
 void AddSpeedColumns(const Model& model, const Verdict& verdict,
                      std::vector<Column>& columns) {
-  const std::string length = FormatLength(verdict.length);
-  columns.push_back(
-      {"time, n = " + length, true,
-       fmt::format("Median of the raw samples of one forward pass over {} "
-                   "tokens ({}).",
-                   length, model.setting()->name)});
+  columns.push_back({fmt::format("{}, n = {}", TimeName(verdict),
+                                 FormatLength(verdict.length)),
+                     true, TimeHow(verdict)});
   columns.push_back(
       {"speed-up", true,
        fmt::format("Time of {} over this one's; a tie where their 95 % "
@@ -79,28 +114,23 @@ void AddSpeedColumns(const Model& model, const Verdict& verdict,
                                         : model.at(verdict.baseline).spec)});
   columns.push_back(
       {"exponent", true,
-       fmt::format("Forward time grows as n to this power: least squares on "
+       fmt::format("{} time grows as n to this power: least squares on "
                    "logarithms over the {} longest lengths. 1 is linear, 2 "
                    "quadratic.",
+                   verdict.pass == "forward"    ? "Forward"
+                   : verdict.pass == "backward" ? "Backward"
+                                                : "Decoding",
                    kFitPoints)});
-  columns.push_back({"of peak", true,
-                     "Visible work over time, as a share of the arithmetic "
-                     "peak measured in the same run."});
-  if (verdict.weighed == 0) return;
-  const std::string weighed = FormatLength(verdict.weighed);
-  // The length is said where it is not that of the times.
-  const std::string at =
-      verdict.weighed == verdict.length ? "" : ", n = " + weighed;
-  columns.push_back(
-      {"scratch" + at, true,
-       fmt::format("Working memory of a forward pass over {} tokens beyond its "
-                   "inputs and outputs, as its plan states it.",
-                   weighed)});
-  columns.push_back(
-      {"state" + at, true,
-       fmt::format("What decoding carries from token to token after {} tokens: "
-                   "keys and values, or sums of them. As the plan states it.",
-                   weighed)});
+  if (verdict.pass == "decode") {
+    columns.push_back({"of bandwidth", true,
+                       "Bytes that must move at least over time, as a share "
+                       "of the stream bandwidth measured in the same run."});
+  } else {
+    columns.push_back({"of peak", true,
+                       "Visible work over time, as a share of the arithmetic "
+                       "peak measured in the same run."});
+  }
+  if (verdict.weighed > 0) AddMemoryColumns(verdict, columns);
 }
 
 void AddTextColumns(const Verdict& verdict, std::vector<Column>& columns) {
@@ -153,10 +183,13 @@ std::vector<Cell> RowOf(const Model& model, const Verdict& verdict,
     cells.push_back(TimeCell(row));
     cells.push_back(SpeedupCell(verdict, row));
     cells.push_back({FormatFixed(row.growth.exponent, 2)});
-    cells.push_back({timed ? FormatShare(row.time->peak_share) : kNone});
+    const double Timing::*share = verdict.pass == "decode"
+                                      ? &Timing::bandwidth_share
+                                      : &Timing::peak_share;
+    cells.push_back({timed ? FormatShare(row.time->*share) : kNone});
     if (verdict.weighed > 0) {
       cells.push_back(
-          BytesCell(row.forward, &Weight::scratch, row.least_scratch));
+          BytesCell(row.weight, &Weight::scratch, row.least_scratch));
       cells.push_back(BytesCell(row.decode, &Weight::state, row.least_state));
     }
   }
@@ -188,6 +221,63 @@ std::string Note(const Verdict& verdict) {
 }
 
 }  // namespace
+
+Table ChoiceTableOf(const Model& model, const Verdict& verdict) {
+  Table table;
+  table.caption = "The best by each measure";
+  const bool text = !verdict.protocol.empty(), probe = !verdict.probe.empty();
+  table.columns = {{"choose by", false}, {"variant", false}};
+  if (verdict.length > 0) {
+    table.columns.push_back({fmt::format("{}, n = {}", TimeName(verdict),
+                                         FormatLength(verdict.length))});
+  }
+  if (verdict.weighed > 0) {
+    table.columns.push_back({"scratch"});
+    table.columns.push_back({"state"});
+  }
+  if (text) {
+    table.columns.push_back(
+        {fmt::format("bits/byte at {}×", verdict.far_multiple)});
+  }
+  if (probe) {
+    table.columns.push_back({fmt::format("{}, {}", verdict.probe,
+                                         FormatLength(verdict.probe_length))});
+  }
+  const auto add = [&](const char* by, int place, bool VerdictRow::*mark) {
+    if (place < 0) return;
+    const VerdictRow& row = verdict.rows[static_cast<size_t>(place)];
+    const auto ties =
+        std::count_if(verdict.rows.begin(), verdict.rows.end(),
+                      [&](const VerdictRow& other) { return other.*mark; });
+    std::vector<Cell> cells = {{by}, NameCell(model, row)};
+    if (ties > 1) {
+      cells[0].small =
+          fmt::format("a tie with {} other{}", ties - 1, ties == 2 ? "" : "s");
+    }
+    if (verdict.length > 0) cells.push_back(TimeCell(row));
+    if (verdict.weighed > 0) {
+      cells.push_back(
+          BytesCell(row.weight, &Weight::scratch, row.least_scratch));
+      cells.push_back(BytesCell(row.decode, &Weight::state, row.least_state));
+    }
+    if (text) {
+      Cell bits = BitsCell(row, BestFar(row), row.best_text);
+      const bool window =
+          row.far_window.known() && !(row.far.value <= row.far_window.value);
+      if (window) bits.small += bits.small.empty() ? "window" : ", window";
+      cells.push_back(std::move(bits));
+    }
+    if (probe) cells.push_back(BitsCell(row, row.recall, row.best_recall));
+    table.rows.push_back(std::move(cells));
+  };
+  add("time", verdict.fastest, &VerdictRow::fastest);
+  add("scratch", verdict.least_scratch, &VerdictRow::least_scratch);
+  add("state", verdict.least_state, &VerdictRow::least_state);
+  add("text", verdict.best_text, &VerdictRow::best_text);
+  add("recall", verdict.most_recall, &VerdictRow::best_recall);
+  if (table.rows.size() < 2) table.rows.clear();
+  return table;
+}
 
 Table VerdictTableOf(const Model& model, const Verdict& verdict) {
   Table table;

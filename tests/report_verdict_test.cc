@@ -148,7 +148,7 @@ TEST_CASE("Memory is told at the nearest length that was measured") {
                        Memory("a.one", "forward", 256, 7, 0),
                        Memory("a.one", "forward", 1024, 9, 0)});
   CHECK(judged.verdict.weighed == 256);
-  CHECK(judged.Row("a.one").forward->scratch == 7);
+  CHECK(judged.Row("a.one").weight->scratch == 7);
   const Table table = VerdictTableOf(judged.model, judged.verdict);
   CHECK(table.columns[6].text == "scratch, n = 256");
 }
