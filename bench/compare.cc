@@ -88,6 +88,7 @@ Status Comparison::Begin() {
   Json header = MachineFacts();
   header["threads"] = MostThreads();
   header["command"] = o_.command;
+  if (!o_.note.empty()) header["note"] = o_.note;
   header["profile"] = o_.profile;
   header["started"] = UtcNow();
   header["build"] = DigestOfFile(host_.program);

@@ -63,6 +63,7 @@ struct CompareOptions {
   std::string out;
   bool resume = false;  // goes on with the run in `out`
   std::string command;  // as typed, for the header
+  std::string note;     // likewise
   uint64_t digest = 0;  // of the profile and what was said in place of it
   bool dry_run = false;
 };
@@ -72,7 +73,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, protocols, peers, lengths, dims, dtypes, threads,
       passes, masks;
-  std::string budget, longest, out, resume, command;
+  std::string budget, longest, out, resume, command, note;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   std::vector<int64_t> seeds;  // of trainings; the first also of data

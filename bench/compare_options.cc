@@ -294,6 +294,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   CompareOptions options;
   options.profile = over.profile;
   options.command = over.command;
+  options.note = over.note;
   options.dry_run = over.dry_run;
   options.digest = Digest(*profile, over);
   Keys top(*profile, over.profile);

@@ -512,7 +512,7 @@ Model MakeModel(const std::vector<Run>& runs) {
   Builder builder(model);
   for (const Run& run : runs) {
     model.headers.push_back(run.header);
-    builder.Note(Clean(run.header.Text("note"), 400));
+    builder.Note(Clean(run.header.Text("note"), 4000));
     for (const std::string& warning : run.warnings) {
       model.warnings.push_back(Clean(WithoutFolder(warning, run.path), 400));
     }

@@ -168,7 +168,7 @@ Status Save(const std::filesystem::path& path, const std::string& text) {
 }  // namespace
 
 Status WriteReport(const std::vector<std::string>& run_files,
-                   const std::string& out_dir) {
+                   const std::string& out_dir, const std::string& note) {
   if (run_files.empty()) return Invalid("no run to report on");
   std::vector<Run> runs;
   for (const std::string& file : run_files) {
@@ -176,7 +176,10 @@ Status WriteReport(const std::vector<std::string>& run_files,
     if (!run.ok()) return run.status();
     runs.push_back(std::move(*run));
   }
-  const Page page = MakePage(MakeModel(runs));
+  Page page = MakePage(MakeModel(runs));
+  if (!note.empty()) {
+    page.banners.insert(page.banners.begin(), {"Note", Clean(note, 4000)});
+  }
   const Result<std::string> html = RenderHtml(page);
   if (!html.ok()) return html.status();
   const Result<std::string> markdown = RenderMarkdown(page);

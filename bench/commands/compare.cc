@@ -69,6 +69,8 @@ void DeclareOptions(CLI::App* c, CompareOverrides* o) {
                 "Leave out passes that take longer: 0.5s, 10s");
   c->add_option("--out", o->out,
                 "Folder for the record and the report, new or without a run");
+  c->add_option("--note", o->note,
+                "A remark to show on the first page of its report");
   c->add_option("--resume", o->resume,
                 "Folder of a run that was cut short: go on with it, as it was "
                 "begun");

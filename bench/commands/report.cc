@@ -15,12 +15,14 @@ namespace saccade::bench {
 namespace {
 
 constexpr char kExamples[] = R"(
-Example:
-  saccade report my-run another-run -o both)";
+Examples:
+  saccade report my-run another-run -o both
+  saccade report my-run --note 'before the new kernel')";
 
 struct ReportOptions {
   std::vector<std::string> runs;  // files, or folders with a run.jsonl
   std::string out;                // empty: the folder of the first run
+  std::string note;
 };
 
 int MakeReport(const ReportOptions& options, const Host& host) {
@@ -40,7 +42,7 @@ int MakeReport(const ReportOptions& options, const Host& host) {
     if (files.size() == 1)
       fmt::print(host.out, "{}\n", reports::VerdictTable(*run));
   }
-  const Status status = reports::WriteReport(files, out);
+  const Status status = reports::WriteReport(files, out, options.note);
   if (!status.ok()) return Complain(status, host);
   fmt::print(host.out, "report: {}\n",
              fs::absolute(out + "/report.html", ignored).string());
@@ -51,6 +53,7 @@ Action Declare(CLI::App& app) {
   const auto o = std::make_shared<ReportOptions>();
   app.add_option("RUN", o->runs, "Folders or run.jsonl files")->required();
   app.add_option("-o,--out", o->out, "Folder for the report");
+  app.add_option("--note", o->note, "A remark to show on the first page");
   return [o](const Invocation& call) { return MakeReport(*o, call.host); };
 }
 

@@ -129,7 +129,6 @@
       titleColor: ink.paper,
       bodyColor: ink.paper,
       usePointStyle: true,
-      filter: (item) => !item.dataset.band && !item.dataset.bare,
       callbacks: {
         title: (items) => items.length === 0 ? "" : spec.x.title + ": " +
           report.FORMATS[spec.x.scale](items[0].raw.x),
@@ -137,6 +136,33 @@
       },
     };
   }
+
+  // The marks that can be pointed at: [dataset, place, element].
+  function marksOf(chart) {
+    const marks = [];
+    chart.data.datasets.forEach((set, i) => {
+      if (set.band || set.bare || !chart.isDatasetVisible(i)) return;
+      chart.getDatasetMeta(i).data.forEach(
+        (element, j) => marks.push([i, j, element]));
+    });
+    return marks;
+  }
+
+  // What a pointer means: the nearest mark, and those that lie on it.
+  report.marksAt = function (chart, event) {
+    const far = (element) =>
+      Math.hypot(element.x - event.x, element.y - event.y);
+    const marks = marksOf(chart);
+    let nearest = null;
+    for (const [, , element] of marks) {
+      if (!nearest || far(element) < far(nearest)) nearest = element;
+    }
+    return marks
+      .filter(([, , element]) => Math.hypot(element.x - nearest.x,
+                                            element.y - nearest.y) < 4)
+      .map(([i, j, element]) =>
+        ({ datasetIndex: i, index: j, element: element }));
+  };
 
   // Whether there is room for it on the page just now.
   const visible = (node) => node.getClientRects().length > 0;
@@ -169,7 +195,7 @@
         responsive: true,
         maintainAspectRatio: false,
         parsing: false,
-        interaction: { mode: "nearest", intersect: false },
+        interaction: { mode: "marks", intersect: false },
         scales: {
           x: axis("x", points.map((p) => p[0])),
           y: axis("y", points.flatMap(heights)),
@@ -206,14 +232,6 @@
   // A keyboard's way to the values: arrows go from mark to mark.
   report.listen = function (figure) {
     let at = -1;
-    const marks = () => {
-      const list = [];
-      figure.chart.data.datasets.forEach((set, i) => {
-        if (set.band || set.bare || !figure.chart.isDatasetVisible(i)) return;
-        set.data.forEach((_, j) => list.push({ datasetIndex: i, index: j }));
-      });
-      return list;
-    };
     const point = (list) => {
       figure.chart.setActiveElements(list);
       figure.chart.tooltip.setActiveElements(list, { x: 0, y: 0 });
@@ -223,10 +241,10 @@
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step || !figure.chart) return;
       event.preventDefault();
-      const all = marks();
+      const all = marksOf(figure.chart);
       if (all.length === 0) return;
       at = (at + step + all.length) % all.length;
-      point([all[at]]);
+      point([{ datasetIndex: all[at][0], index: all[at][1] }]);
     });
     figure.canvas.addEventListener("blur", () => {
       if (figure.chart) point([]);

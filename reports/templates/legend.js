@@ -52,12 +52,14 @@
 
   // A switch of all series of a name or of a layer.
   function toggle(figure, key, parts) {
-    return button(figure, "", parts, !figure.off.has(key), () => {
+    const node = button(figure, "", parts, !figure.off.has(key), () => {
       if (figure.off.has(key)) figure.off.delete(key);
       else figure.off.add(key);
       report.show(figure);
       return !figure.off.has(key);
     });
+    node.dataset.key = key;
+    return node;
   }
 
   function nameButton(figure, series, dash) {
@@ -137,7 +139,10 @@
           if (anyOff) figure.off.delete(key);
           else figure.off.add(key);
         }
-        report.legend(figure);
+        for (const node of figure.legend.querySelectorAll("[data-key]")) {
+          node.setAttribute("aria-pressed",
+                            String(!figure.off.has(node.dataset.key)));
+        }
         report.show(figure);
       });
     }

@@ -8,6 +8,7 @@
 
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
   Chart.defaults.font.size = 12;
+  Chart.Interaction.modes.marks = report.marksAt;
 
   function figureOf(node, spec) {
     const off = new Set();
