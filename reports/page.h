@@ -41,6 +41,7 @@ struct Table {
   std::vector<Column> columns;
   std::vector<std::vector<Cell>> rows;
   bool html_only = false;  // too long for pasting
+  bool cards = false;      // on a narrow screen each row is one
   Place place = {};
   std::vector<Place> places = {};  // of rows: as many, or none
 };

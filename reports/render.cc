@@ -55,6 +55,7 @@ void SetPlace(const Place& place, data* out) {
 
 data CellData(const Cell& cell, bool number, bool first) {
   data out;
+  out.set("label", false);
   out.set("text", cell.text);
   out.set("small", Shown(cell.small));
   out.set("first", first);
@@ -88,7 +89,9 @@ data TableData(const Table& table) {
     data cells(data::type::list);
     for (size_t i = 0; i < row.size(); ++i) {
       const bool number = i < table.columns.size() && table.columns[i].number;
-      cells.push_back(CellData(row[i], number, i == 0));
+      data cell = CellData(row[i], number, i == 0);
+      if (table.cards) cell.set("label", Shown(table.columns[i].text));
+      cells.push_back(cell);
     }
     data item("cells", cells);
     SetPlace(r < table.places.size() ? table.places[r] : Place(), &item);
@@ -98,6 +101,7 @@ data TableData(const Table& table) {
   out.set("columns", columns);
   out.set("has_legend", !legend.is_empty_list());
   out.set("legend", legend);
+  out.set("cards", table.cards);
   out.set("has_rows", !table.rows.empty());
   out.set("rows", rows);
   return out;

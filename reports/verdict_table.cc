@@ -225,6 +225,7 @@ std::string Note(const Verdict& verdict) {
 Table ChoiceTableOf(const Model& model, const Verdict& verdict) {
   Table table;
   table.caption = "The best by each measure";
+  table.cards = true;
   const bool text = !verdict.protocol.empty(), probe = !verdict.probe.empty();
   table.columns = {{"choose by", false}, {"variant", false}};
   if (verdict.length > 0) {
