@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 #include <fmt/ostream.h>
+#include <sys/prctl.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "bench/memory.h"
@@ -26,8 +28,9 @@ Examples:
   saccade verify --only 'softmax.window'
   saccade report my-run -o my-report
 
-Exit codes: 0 fine, 2 wrong usage or nothing to work on, 3 a variant failed
-its check, 130 interrupted.)";
+Exit codes: 0 fine, 1 a regression found, 2 wrong usage or what cannot be read
+or written, 3 a variant failed its check, 4 too noisy with --strict, 130
+interrupted.)";
 
 // ", did you mean --only?" for the first argument that nothing took.
 std::string UnknownArgument(const CLI::App& app,
@@ -59,6 +62,8 @@ std::string UnknownArgument(const CLI::App& app,
 
 // What a child process of `compare` is asked for; see memory.h.
 int MeasureMemory(std::span<const std::string> arguments, const Host& host) {
+  // A run that is killed leaves nothing behind that works on.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   nlohmann::json answer;
   const Result<CellSpec> cell =
       CellFromJson(arguments.empty() ? "" : arguments[0]);

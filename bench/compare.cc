@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <set>
 
+#include "bench/command.h"
 #include "bench/comparison.h"
 #include "bench/corpus.h"
 #include "bench/learn/random.h"
@@ -19,7 +20,8 @@ namespace {
 
 using record::Json;
 
-constexpr int kPeakSamples = 15;
+constexpr int kPeakSamples = 15;  // before all
+constexpr int kLaterSamples = 3;  // after all
 constexpr auto kGrace = std::chrono::milliseconds(1500);
 
 }  // namespace
@@ -42,11 +44,11 @@ int Comparison::Run() {
   const bool look = o_.dry_run && !o_.resume;  // no text is needed for that
   Status status = look ? Status() : CheckCorpus();
   if (status.ok()) status = Begin();
-  if (!status.ok()) {
-    fmt::print(host_.err, "saccade: {}\n", status.message());
-    return kExitUsage;
-  }
-  if (o_.dry_run) return DryRun();
+  if (status.ok() && o_.dry_run) return DryRun();
+  if (status.ok() && !recorded_.Complete() && !QuietEnough()) return kExitNoisy;
+  if (status.ok()) status = OpenRecord();
+  if (!status.ok()) return Complain(status, host_);
+  if (!recorded_.Complete()) SayNoise();
   if (recorded_.Complete()) {
     fmt::print(host_.err, "saccade: this run is complete\n");
     return Report({});
@@ -67,7 +69,6 @@ int Comparison::Run() {
     SayInterrupted();
     return kExitInterrupted;
   }
-  watchdog.reset();
   return Report(status);
 }
 
@@ -83,41 +84,68 @@ void Comparison::SayInterrupted() {
   host_.err.flush();
 }
 
-// Starts the record, or finds the one to go on with.
+// Looks for noise. Whether a run may begin.
+bool Comparison::QuietEnough() {
+  noise_ = watch_.AtStart();
+  if (noise_.empty() || !o_.strict) return true;
+  SayNoise();
+  fmt::print(host_.err,
+             "saccade: too noisy to begin (--strict); `saccade doctor` says "
+             "what to do\n");
+  return false;
+}
+
+void Comparison::SayNoise() {
+  for (const Noise& n : noise_)
+    fmt::print(host_.err, "saccade: noise: {}\n", n.reason);
+}
+
+Status Comparison::WriteNoise(const std::vector<Noise>& noise) {
+  for (const Noise& n : noise) {
+    const Status status = Write(NoiseRecord(n));
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+// How the run begins, and what there is of it when it goes on.
 Status Comparison::Begin() {
-  Json header = MachineFacts();
-  header["threads"] = MostThreads();
-  header["command"] = o_.command;
-  if (!o_.note.empty()) header["note"] = o_.note;
-  header["profile"] = o_.profile;
-  header["started"] = UtcNow();
-  header["build"] = DigestOfFile(host_.program);
-  header["options"] = fmt::format("{:016x}", Mix(o_.digest ^ text_));
-  if (!corpus_.empty()) header["corpus"] = corpus_;
-  Result<std::unique_ptr<RecordSink>> sink = std::unique_ptr<RecordSink>();
-  const bool nothing = o_.resume && NothingBegun(o_.out);
-  if (nothing) {
+  header_ = MachineFacts();
+  header_["threads"] = MostThreads();
+  header_["command"] = o_.command;
+  if (!o_.note.empty()) header_["note"] = o_.note;
+  header_["profile"] = o_.profile;
+  header_["started"] = UtcNow();
+  header_["build"] = DigestOfFile(host_.program);
+  header_["options"] = fmt::format("{:016x}", Mix(o_.digest ^ text_));
+  if (!corpus_.empty()) header_["corpus"] = corpus_;
+  if (!o_.resume) return {};
+  if (NothingBegun(o_.out)) {
     fmt::print(host_.err,
                "saccade: {}/run.jsonl is empty: a new run begins there, with "
                "the {} profile\n",
                o_.out, o_.profile);
+    return {};
   }
-  if (o_.resume && !nothing) {
-    Result<record::Run> run = record::ReadRun(o_.out + "/run.jsonl");
-    if (!run.ok()) return run.status();
-    const Status same = CheckSameRun(run->header, header);
-    if (!same.ok())
-      return {same.code(), fmt::format("{}: {}", run->path, same.message())};
-    if (!o_.dry_run) sink = RecordSink::Resume(*run);
-    recorded_ = Recorded(std::move(*run));
-  } else if (!o_.dry_run) {
-    sink = RecordSink::Create(o_.out, header);
-  }
-  if (!sink.ok()) return sink.status();
-  sink_ = std::move(*sink);
+  Result<record::Run> run = record::ReadRun(o_.out + "/run.jsonl");
+  if (!run.ok()) return run.status();
+  const Status same = CheckSameRun(run->header, header_);
+  if (!same.ok())
+    return {same.code(), fmt::format("{}: {}", run->path, same.message())};
+  recorded_ = Recorded(std::move(*run));
   for (const record::Record& r : recorded_.run().records)
     failed_ |=
         r.status() == "fail" && (r.kind() == "verify" || r.kind() == "speed");
+  return {};
+}
+
+// Starts the file of the record, or goes on with it.
+Status Comparison::OpenRecord() {
+  Result<std::unique_ptr<RecordSink>> sink =
+      recorded_.run().path.empty() ? RecordSink::Create(o_.out, header_)
+                                   : RecordSink::Resume(recorded_.run());
+  if (!sink.ok()) return sink.status();
+  sink_ = std::move(*sink);
   return {};
 }
 
@@ -158,7 +186,11 @@ int Comparison::Report(const Status& measured) {
   host_.out.flush();
   if (!host_.out) fmt::print(host_.err, "saccade: cannot write to stdout\n");
   if (!status.ok() || !written.ok() || !host_.out) return kExitUsage;
-  return failed_ ? kExitFailedCheck : kExitOk;
+  if (failed_) return kExitFailedCheck;
+  if (!o_.strict || noise_.empty()) return kExitOk;
+  SayNoise();
+  fmt::print(host_.err, "saccade: too noisy (--strict); the record is kept\n");
+  return kExitNoisy;
 }
 
 // Before anything is measured: a text that cannot be had is said at once.
@@ -194,6 +226,7 @@ Status Comparison::MeasureAll() {
     if (stopped()) return {};
     const Status status = (this->*step)();
     if (!status.ok()) return status;
+    SamplePeaks(1);
   }
   return {};
 }
@@ -219,12 +252,7 @@ Status Comparison::Describe() {
     const Status status = Write(VariantRecord(spec));
     if (!status.ok()) return status;
   }
-  for (const Noise& n : noise_.AtStart()) {
-    const Status status =
-        Write({{"kind", "noise"}, {"reason", n.reason}, {"value", n.value}});
-    if (!status.ok()) return status;
-  }
-  return {};
+  return WriteNoise(noise_);
 }
 
 Status Comparison::Peaks() {
@@ -234,44 +262,47 @@ Status Comparison::Peaks() {
   std::set<int> threads = {1};
   for (const Part& part : o_.speed)
     threads.insert(part.grid.threads.begin(), part.grid.threads.end());
-  for (const int t : threads) {
-    for (int i = 0; i < kPeakSamples && !stopped(); ++i) {
-      fma_[t].push_back(SampleFmaPeak(t));
-      if (MultipliesBF16()) bf16_[t].push_back(SampleFmaPeak(t, DType::kBF16));
-      if (stream_) stream_rates_[t].push_back(stream_->Sample(t));
-    }
-    const Status status = WritePeaks(t);
-    if (!status.ok()) return status;
-  }
+  for (const int t : threads) fma_[t];
+  SamplePeaks(kPeakSamples);
   double best = 0;
   for (const double f : fma_[1]) best = std::max(best, f);
   model_.emplace(best);
-  return {};
+  return WritePeaks();
 }
 
-Status Comparison::WritePeaks(int threads) {
-  Status status = Write(PeakRecord("fma", threads, fma_[threads]));
-  if (status.ok() && !bf16_[threads].empty())
-    status = Write(PeakRecord("bf16", threads, bf16_[threads]));
-  if (status.ok() && stream_)
-    status = Write(PeakRecord("stream", threads, stream_rates_[threads]));
+// With every number of threads that is timed.
+void Comparison::SamplePeaks(int count) {
+  for (auto& [t, samples] : fma_)
+    for (int i = 0; i < count && !stopped(); ++i) {
+      samples.push_back(SampleFmaPeak(t));
+      if (MultipliesBF16()) bf16_[t].push_back(SampleFmaPeak(t, DType::kBF16));
+      if (stream_) stream_rates_[t].push_back(stream_->Sample(t));
+    }
+}
+
+Status Comparison::WritePeaks() {
+  Status status;
+  for (const auto& [t, samples] : fma_) {
+    if (status.ok()) status = Write(PeakRecord("fma", t, samples));
+    if (status.ok() && !bf16_[t].empty())
+      status = Write(PeakRecord("bf16", t, bf16_[t]));
+    if (status.ok() && stream_)
+      status = Write(PeakRecord("stream", t, stream_rates_[t]));
+  }
   return status;
 }
 
 // What the peaks came to over the whole run replaces what they were before it:
 // of records of one thing the last counts.
 Status Comparison::LastPeaks() {
-  if (Wants("speed"))
-    for (const auto& [t, samples] : fma_) {
-      const Status status = WritePeaks(t);
-      if (!status.ok()) return status;
-    }
-  for (const Noise& n : noise_.SinceStart()) {
-    const Status status =
-        Write({{"kind", "noise"}, {"reason", n.reason}, {"value", n.value}});
-    if (!status.ok()) return status;
-  }
-  return {};
+  SamplePeaks(kLaterSamples);
+  const Status status = WritePeaks();
+  if (!status.ok()) return status;
+  std::vector<Noise> noise = watch_.SinceStart();
+  for (const auto& [t, samples] : fma_) AddPeakDrift(t, samples, &noise);
+  if (drift_.value > 0) noise.push_back(drift_);
+  noise_.insert(noise_.end(), noise.begin(), noise.end());
+  return WriteNoise(noise);
 }
 
 double Comparison::TrainingSeconds() const {

@@ -26,6 +26,7 @@ struct Grid {
   std::vector<DType> dtypes;
   std::vector<Mask> masks;
   std::vector<int> threads;
+  std::vector<Cache> caches = {Cache::kWarm};
   int64_t batch = 1, heads = 4, kv_heads = 0;
 
   /// Groups of cells that differ in the spec only, short lengths first.
@@ -66,18 +67,20 @@ struct CompareOptions {
   std::string note;     // likewise
   uint64_t digest = 0;  // of the profile and what was said in place of it
   bool dry_run = false;
+  bool strict = false;  // noise is an error
 };
 
 /// What the command line says in place of the profile. Empty: the profile's.
 struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, protocols, peers, lengths, dims, dtypes, threads,
-      passes, masks;
+      passes, masks, cache;
   std::string budget, longest, out, resume, command, note;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   std::vector<int64_t> seeds;  // of trainings; the first also of data
   bool dry_run = false;
+  bool strict = false;
 
   /// Of what is not trained.
   uint64_t seed() const {

@@ -202,6 +202,7 @@ Status Comparison::SpeedOf(const Part& part,
     if (pointers.empty()) continue;
     const int threads = cells[0].threads;
     const auto emit = [&](const SpeedResult& result) {
+      NoteDrift(result);
       // What fails elsewhere is no fault of ours.
       if (result.status == "fail" && !result.planned->peer) failed_ = true;
       return Write(SpeedRecord(result));
@@ -219,6 +220,23 @@ Status Comparison::SpeedOf(const Part& part,
     if (!status.ok()) return status;
   }
   return {};
+}
+
+// Keeps the group whose rounds saw the machine change its pace most.
+void Comparison::NoteDrift(const SpeedResult& result) {
+  const std::vector<double>& pace = result.times.pace;
+  if (pace.empty()) return;
+  const auto [least, most] = std::minmax_element(pace.begin(), pace.end());
+  const double moved = *most / *least - 1;
+  if (moved <= std::max(kMuchDrift, drift_.value)) return;
+  const CellSpec& cell = result.planned->cell;
+  drift_ = {"drift",
+            fmt::format("the machine's pace moved by {:.0f} % within the "
+                        "rounds of {} {} {}: such cells are compared at the "
+                        "same pace",
+                        100 * moved, NameOf(cell.pass), cell.length,
+                        NameOf(cell.dtype)),
+            moved};
 }
 
 Status Comparison::Memory() {

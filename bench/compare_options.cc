@@ -210,7 +210,7 @@ Status ReadPeers(const CompareOverrides& over, CompareOptions* options) {
 // Without a budget there is as much as these may need.
 void GiveTime(const CompareOverrides& over, CompareOptions* options) {
   const bool by_hand = !(over.lengths + over.dims + over.dtypes + over.threads +
-                         over.passes + over.masks + over.peers)
+                         over.passes + over.masks + over.peers + over.cache)
                             .empty();
   if (!by_hand || !over.budget.empty()) return;
   const auto give = [&](const char* measure, double seconds) {
@@ -282,7 +282,7 @@ uint64_t Digest(const json& profile, const CompareOverrides& o) {
   return Hash(json::array({profile, o.only, o.measures, o.probes, o.peers,
                            o.lengths, o.dims, o.dtypes, o.threads, o.passes,
                            o.masks, o.budget, o.longest, o.batch, o.heads,
-                           o.kv_heads, o.corpus, o.seeds, o.protocols})
+                           o.kv_heads, o.corpus, o.seeds, o.protocols, o.cache})
                   .dump());
 }
 
@@ -296,6 +296,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   options.command = over.command;
   options.note = over.note;
   options.dry_run = over.dry_run;
+  options.strict = over.strict;
   options.digest = Digest(*profile, over);
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.

@@ -56,6 +56,13 @@ Result<Mask> ReadMask(std::string_view name) {
       "'{}' is no mask: there are none, causal and causal_top_left", name));
 }
 
+Result<Cache> ReadCache(std::string_view name) {
+  for (const Cache c : {Cache::kWarm, Cache::kCold})
+    if (name == NameOf(c)) return c;
+  return Invalid(
+      fmt::format("'{}' is no state of caches: there are warm and cold", name));
+}
+
 // 0 stands for all cores.
 Result<int> ReadThreads(std::string_view text) {
   if (text == "0" || text == "all") return UsableCores();
@@ -120,6 +127,9 @@ Status ReadGrid(Sources* from, Grid* grid) {
   if (status.ok())
     status = ReadList<int>("-t", from->List(over.threads, "threads", "0"),
                            ReadThreads, &grid->threads);
+  if (status.ok())
+    status = ReadList<Cache>("--cache", from->List(over.cache, "cache", "warm"),
+                             ReadCache, &grid->caches);
   grid->batch = std::max<int64_t>(from->Count(over.batch, "batch", 1), 1);
   grid->heads = std::max<int64_t>(from->Count(over.heads, "heads", 4), 1);
   grid->kv_heads = from->Count(over.kv_heads, "kv_heads", 0);
@@ -136,6 +146,7 @@ Status ReadTiming(Sources* from, Part* part) {
   from->Number("cell_seconds", &t.cell_seconds, 1e-6, 3600);
   from->Number("least_rounds", &least, 1, 1000);
   from->Number("most_rounds", &most, 1, 1000);
+  from->Number("tight", &t.tight, 0, 1);
   from->Number("longest_pass", &t.longest_pass, 1e-6, 36000);
   from->Number("longest_prefill", &t.longest_prefill, 1e-6, 36000);
   from->Number("memory_share", &t.memory_share, 0.01, 1);
@@ -162,8 +173,9 @@ std::vector<std::string_view> KeysOf(std::string_view measure) {
     keys.push_back("longest_child");
     return keys;
   }
-  for (const char* key : {"sample_seconds", "cell_seconds", "least_rounds",
-                          "most_rounds", "longest_pass", "longest_prefill"})
+  for (const char* key :
+       {"sample_seconds", "cell_seconds", "least_rounds", "most_rounds",
+        "longest_pass", "longest_prefill", "tight", "cache"})
     keys.push_back(key);
   return keys;
 }
@@ -213,6 +225,9 @@ Result<std::vector<Part>> ReadParts(const json& profile, const char* measure,
     if (!status.ok()) return status;
     if (!part.specs.empty()) parts.push_back(std::move(part));
   }
+  // What a pass needs of memory is the same with any caches.
+  if (std::string_view(measure) == "memory")
+    for (Part& part : parts) part.grid.caches = {Cache::kWarm};
   return parts;
 }
 
@@ -230,14 +245,17 @@ std::vector<std::vector<CellSpec>> Grid::Groups(
               if (pass == Pass::kDecode && mask == Mask::kNone &&
                   masks.size() > 1)
                 continue;
-              std::vector<CellSpec>& group = groups.emplace_back();
-              for (const std::string& spec : specs)
-                group.push_back({spec,
-                                 {batch, heads, kv_heads, dim, mask},
-                                 pass,
-                                 dtype,
-                                 length,
-                                 t});
+              for (const Cache cache : caches) {
+                std::vector<CellSpec>& group = groups.emplace_back();
+                for (const std::string& spec : specs)
+                  group.push_back({spec,
+                                   {batch, heads, kv_heads, dim, mask},
+                                   pass,
+                                   dtype,
+                                   length,
+                                   t,
+                                   cache});
+              }
             }
   return groups;
 }

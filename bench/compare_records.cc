@@ -28,9 +28,10 @@ std::string Repeat(std::string_view measure, const std::string& spec,
   if (c.shape.kv_heads > 0)
     command += fmt::format(" --kv-heads {}", c.shape.kv_heads);
   if (c.shape.batch > 1) command += fmt::format(" --batch {}", c.shape.batch);
-  return command + fmt::format(" --dtype {} --mask {} --pass {} -t {}",
-                               NameOf(c.dtype), NameOf(c.shape.mask),
-                               NameOf(c.pass), c.threads);
+  command +=
+      fmt::format(" --dtype {} --mask {} --pass {} -t {}", NameOf(c.dtype),
+                  NameOf(c.shape.mask), NameOf(c.pass), c.threads);
+  return c.cache == Cache::kWarm ? command : command + " --cache cold";
 }
 
 Json TraitsOf(const Traits& t) {
@@ -53,6 +54,16 @@ Json TraitsOf(const Traits& t) {
   return names;
 }
 
+// A disk that is nearly full is said before anything is measured.
+Status CheckRoom(const std::string& folder) {
+  std::error_code error;
+  const auto space = std::filesystem::space(folder, error);
+  if (error || space.available >= kRoom) return {};
+  return Exhausted(fmt::format(
+      "{}: only {:.1f} MiB are free there; a run may need {} MiB", folder,
+      static_cast<double>(space.available) * 0x1p-20, kRoom >> 20));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<RecordSink>> RecordSink::Create(
@@ -62,11 +73,8 @@ Result<std::unique_ptr<RecordSink>> RecordSink::Create(
   if (error || !std::filesystem::is_directory(out, error))
     return IoError(fmt::format("{}: cannot make this folder: {}", out,
                                error ? error.message() : "a file is there"));
-  const std::filesystem::space_info space = std::filesystem::space(out, error);
-  if (!error && space.available < kRoom)
-    return Exhausted(fmt::format(
-        "{}: only {:.1f} MiB are free there; a run may need {} MiB", out,
-        static_cast<double>(space.available) * 0x1p-20, kRoom >> 20));
+  const Status room = CheckRoom(out);
+  if (!room.ok()) return room;
   Result<record::RecordWriter> writer =
       record::RecordWriter::Create(out + "/run.jsonl", header);
   if (!writer.ok()) return writer.status();
@@ -74,6 +82,9 @@ Result<std::unique_ptr<RecordSink>> RecordSink::Create(
 }
 
 Result<std::unique_ptr<RecordSink>> RecordSink::Resume(const record::Run& run) {
+  const Status room =
+      CheckRoom(std::filesystem::path(run.path).parent_path().string());
+  if (!room.ok()) return room;
   Result<record::RecordWriter> writer = record::RecordWriter::Resume(run);
   if (!writer.ok()) return writer.status();
   return std::unique_ptr<RecordSink>(new RecordSink(std::move(*writer)));
@@ -123,6 +134,7 @@ Json CellRecord(std::string_view kind, const CellSpec& cell,
            s.kv_heads > 0 ? fmt::format("key heads {}, ", s.kv_heads) : "",
            s.heads, s.dim)},
       {"repeat", Repeat(kind, cell.spec, "", cell)}};
+  if (kind != "memory") r["cache"] = NameOf(cell.cache);
   if (planned) {
     const Problem& p = planned->problem;
     r["q_heads"] = p.q_heads;
@@ -160,16 +172,14 @@ Json SpeedRecord(const SpeedResult& result) {
   if (result.status != "ok")
     return WithStatus(std::move(r), result.status, result.reason);
   if (p.peer) r["reason"] = p.peer->how();
-  const double median = Median(result.ns);
-  const MedianInterval interval = IntervalOfMedian(result.ns);
-  r["ns"] = result.ns;
-  r["median_ns"] = median;
-  r["low_ns"] = interval.low;
-  r["high_ns"] = interval.high;
-  if (result.peak > 0)
-    r["peak_share"] = p.flops() / (median * 1e-9) / result.peak;
-  if (result.stream_peak > 0)
-    r["bandwidth_share"] = p.bytes() / (median * 1e-9) / result.stream_peak;
+  const LaneSummary& times = result.times;
+  r["ns"] = times.ns;
+  if (!times.pace.empty()) r["pace"] = times.pace;
+  r["median_ns"] = times.median;
+  r["low_ns"] = times.low;
+  r["high_ns"] = times.high;
+  if (times.flops > 0) r["peak_share"] = p.flops() / times.flops;
+  if (times.bytes > 0) r["bandwidth_share"] = p.bytes() / times.bytes;
   return r;
 }
 

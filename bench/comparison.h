@@ -16,7 +16,7 @@
 
 #include "bench/compare.h"
 #include "bench/compare_records.h"
-#include "bench/machine.h"
+#include "bench/noise.h"
 #include "bench/peaks.h"
 #include "bench/progress.h"
 #include "bench/resume.h"
@@ -35,7 +35,10 @@ inline bool Trains(std::string_view measure) {
 class Comparison {
  public:
   Comparison(const CompareOptions& options, const Host& host)
-      : o_(options), host_(host), progress_(host.err, host.terminal) {}
+      : o_(options),
+        host_(host),
+        watch_(MostThreads(), {host.root}),
+        progress_(host.err, host.terminal) {}
 
   int Run();
 
@@ -69,8 +72,13 @@ class Comparison {
   Status Learn();
   double TrainingSeconds() const;
   Status Write(const record::Json& record);
-  Status WritePeaks(int threads);
+  void SamplePeaks(int count);
+  Status WritePeaks();
   Status LastPeaks();
+  bool QuietEnough();
+  void SayNoise();
+  Status WriteNoise(const std::vector<Noise>& noise);
+  void NoteDrift(const SpeedResult& result);
   Result<PlannedGroup> PlanGroup(const std::vector<CellSpec>& cells,
                                  std::string_view kind);
   void FindPeers();
@@ -86,14 +94,17 @@ class Comparison {
   void Foretell(std::string_view measure, int count, double seconds,
                 double most);
   Status Begin();
+  Status OpenRecord();
   void SayInterrupted();
   int Report(const Status& measured);
 
   const CompareOptions& o_;
   const Host& host_;
   const Clock::time_point start_ = Clock::now();
-  NoiseWatch noise_;
+  const NoiseWatch watch_;
+  std::vector<Noise> noise_;  // found so far
   Progress progress_;
+  record::Json header_;
   std::unique_ptr<RecordSink> sink_;
   Recorded recorded_;                  // of the run that this one goes on with
   std::vector<nlohmann::json> looks_;  // through lenses: claims build on them
@@ -101,6 +112,7 @@ class Comparison {
   std::optional<StreamPeak> stream_;
   std::optional<TimeModel> model_;
   std::map<int, std::vector<double>> fma_, bf16_, stream_rates_;  // by threads
+  Noise drift_;  // the most within a group's rounds
   std::map<std::string, std::string> failures_;  // by variant, pass, dtype
   bool failed_ = false;
   std::string foretold_;  // a dry run's last lines

@@ -59,7 +59,7 @@ list(JOIN interface_flags " " interface_flags)
 string(STRIP "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${build_type}} \
 ${interface_flags}" flags)
 set(libraries "Highway ${HWY_VERSION},oneTBB ${TBB_VERSION},\
-Google Benchmark ${benchmark_VERSION},OpenBLAS ${OPENBLAS_VERSION},\
+OpenBLAS ${OPENBLAS_VERSION},\
 fmt ${fmt_VERSION}")
 set_source_files_properties(bench/cli.cc PROPERTIES COMPILE_DEFINITIONS
   "SACCADE_VERSION=\"${PROJECT_VERSION}\"")

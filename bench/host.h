@@ -12,8 +12,10 @@ namespace saccade::bench {
 
 /// Exit codes of the program.
 inline constexpr int kExitOk = 0;
+inline constexpr int kExitRegression = 1;  // of two runs that were compared
 inline constexpr int kExitUsage = 2;  // also what cannot be read or written
 inline constexpr int kExitFailedCheck = 3;
+inline constexpr int kExitNoisy = 4;  // with --strict
 inline constexpr int kExitInterrupted = 130;
 
 /// Where a command runs: its streams and what it may touch of the process.
@@ -26,6 +28,7 @@ struct Host {
   /// Ends the process when work goes on too long after an interrupt.
   bool may_exit = false;
   PeerPlaces places = DefaultPeerPlaces();
+  std::string root = {};  // before /proc and /sys, where noise is looked for
 };
 
 }  // namespace saccade::bench

@@ -17,10 +17,6 @@
 namespace saccade::bench {
 namespace {
 
-constexpr double kMuchLoad = 0.3;    // runnable threads a core, before we start
-constexpr double kMuchSteal = 0.01;  // share of time
-constexpr double kMuchPressure = 5;  // per cent of time some thread waited
-
 std::string FirstLine(const std::string& path) {
   std::ifstream in(path);
   std::string line;
@@ -94,27 +90,36 @@ std::vector<std::string> Libraries() {
   return libraries;
 }
 
-void AddBuildNoise(std::vector<Noise>* noise) {
-#if !defined(__OPTIMIZE__)
-  noise->push_back({"this build is not optimised", 0});
-#endif
-#if !defined(NDEBUG)
-  noise->push_back({"this build has assertions switched on", 0});
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  noise->push_back({"this build runs under a sanitizer", 0});
-#endif
-  (void)noise;
-}
-
 }  // namespace
 
-int UsableCores() {
+std::vector<int> UsableProcessors() {
+  std::vector<int> processors;
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0)
-    return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    for (int i = 0; i < CPU_SETSIZE; ++i)
+      if (CPU_ISSET(i, &set)) processors.push_back(i);
+  if (!processors.empty()) return processors;
+  // More processors than a mask holds.
+  const unsigned all = std::max(1u, std::thread::hardware_concurrency());
+  for (unsigned i = 0; i < all; ++i) processors.push_back(static_cast<int>(i));
+  return processors;
+}
+
+int UsableCores() { return static_cast<int>(UsableProcessors().size()); }
+
+size_t LargestCacheBytes() {
+  size_t largest = 0;
+  for (int i = 0; i < 8; ++i) {
+    std::istringstream in(FirstLine(
+        fmt::format("/sys/devices/system/cpu/cpu0/cache/index{}/size", i)));
+    size_t size = 0;
+    char unit = ' ';
+    if (!(in >> size)) continue;
+    in >> unit;
+    largest = std::max(largest, size << (unit == 'M' ? 20 : 10));
+  }
+  return largest;
 }
 
 record::Json MachineFacts() {
@@ -145,64 +150,6 @@ record::Json MachineFacts() {
 
 std::string UtcNow() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-}
-
-NoiseWatch::Ticks NoiseWatch::Read() {
-  // user nice system idle iowait irq softirq steal
-  std::istringstream line(FirstLine("/proc/stat"));
-  std::string name;
-  line >> name;
-  Ticks ticks;
-  double value = 0;
-  for (int i = 0; i < 8 && line >> value; ++i) {
-    ticks.all += value;
-    if (i == 7) ticks.steal = value;
-  }
-  return ticks;
-}
-
-std::vector<Noise> NoiseWatch::AtStart() const {
-  std::vector<Noise> noise;
-  AddBuildNoise(&noise);
-  double load = 0;
-  std::istringstream(FirstLine("/proc/loadavg")) >> load;
-  if (load > kMuchLoad * UsableCores())
-    noise.push_back(
-        {fmt::format("other work was running at the start: a load of {:.2f} on "
-                     "{} cores over the last minute",
-                     load, UsableCores()),
-         load});
-  const std::string pressure = FirstLine("/proc/pressure/cpu");
-  const size_t at = pressure.find("avg10=");
-  if (at != std::string::npos) {
-    const double share = std::atof(pressure.c_str() + at + 6);
-    if (share > kMuchPressure)
-      noise.push_back(
-          {fmt::format("threads waited for a processor {:.0f} % of the ten "
-                       "seconds before the start",
-                       share),
-           share});
-  }
-  const std::string governor =
-      FirstLine("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
-  if (!governor.empty() && governor != "performance")
-    noise.push_back(
-        {fmt::format("the frequency governor is {}, not performance", governor),
-         0});
-  return noise;
-}
-
-std::vector<Noise> NoiseWatch::SinceStart() const {
-  std::vector<Noise> noise;
-  const Ticks now = Read();
-  const double all = now.all - start_.all;
-  const double share = all > 0 ? (now.steal - start_.steal) / all : 0;
-  if (share > kMuchSteal)
-    noise.push_back(
-        {fmt::format("the hypervisor took {:.1f} % of the time for others",
-                     100 * share),
-         share});
-  return noise;
 }
 
 }  // namespace saccade::bench

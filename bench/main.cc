@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
   const saccade::bench::SignalStop signals(&stop);
   // What looks at the flag ends in good order before this is needed.
   const saccade::bench::StopWatchdog watchdog(
-      &stop, std::chrono::milliseconds(1900),
+      &stop, std::chrono::milliseconds(1700),
       [] { std::_Exit(saccade::bench::kExitInterrupted); });
   // NO_COLOR asks for plain text; so does a terminal that cannot do more.
   const char* const plain = std::getenv("NO_COLOR");

@@ -1,6 +1,5 @@
 #include "bench/speed.h"
 
-#include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,7 +7,6 @@
 #include <cmath>
 
 #include "bench/peer.h"
-#include "bench/statistics.h"
 
 namespace saccade::bench {
 namespace {
@@ -26,6 +24,9 @@ double UndisturbedPeak(int threads, DType dtype) {
 // Share of peak before anything is known: an optimist's, for what is skipped
 // for a guess is never known better. The first run corrects it.
 constexpr double kFirstGuess = 0.5;
+
+// What emptying the caches is taken to need before it was done once.
+constexpr double kSweepSeconds = 0.02;
 
 // A first run that takes so many times the longest allowed is the last.
 constexpr double kFarOff = 2;
@@ -46,20 +47,6 @@ Cost WholeCost(const PlannedCell& cell) {
   whole.q_len = whole.kv_len;
   return cell.variant->cost(whole);
 }
-
-// Hands each run's time to whoever registered it; prints nothing.
-class SampleReporter : public benchmark::BenchmarkReporter {
- public:
-  using Take = std::function<void(const Run&)>;
-  explicit SampleReporter(Take take) : take_(std::move(take)) {}
-  bool ReportContext(const Context&) override { return true; }
-  void ReportRuns(const std::vector<Run>& runs) override {
-    for (const Run& run : runs) take_(run);
-  }
-
- private:
-  Take take_;
-};
 
 }  // namespace
 
@@ -111,7 +98,6 @@ struct SpeedBench::Active {
   std::unique_ptr<PeerRun> peer;       // of a peer
   int64_t iterations = 1;
   int rounds = 0;
-  std::string name;
   SpeedResult result;
 };
 
@@ -120,7 +106,9 @@ double SpeedBench::Estimate(const PlannedCell& cell) const {
   const double prefill = model_->Prefill(cell);
   if (run > settings_.longest_pass || prefill > settings_.longest_prefill)
     return 0;
-  const double sample = std::max(run, settings_.sample_seconds);
+  const double sample = cell.cell.cache == Cache::kCold
+                            ? run + kSweepSeconds
+                            : std::max(run, settings_.sample_seconds);
   const double rounds = std::clamp(settings_.cell_seconds / sample,
                                    static_cast<double>(settings_.least_rounds),
                                    static_cast<double>(settings_.most_rounds));
@@ -253,7 +241,13 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
   model_->Learn(cell, seconds);
   if (seconds > kFarOff * settings_.longest_pass)
     return Exhausted(TooLong(seconds));
-  double iterations = std::ceil(settings_.sample_seconds / seconds);
+  const bool cold = cell.cell.cache == Cache::kCold;
+  if (cold && !sweep_) {
+    Result<CacheSweep> made = CacheSweep::Make();
+    if (!made.ok()) return made.status();
+    sweep_ = std::move(*made);
+  }
+  double iterations = cold ? 1 : std::ceil(settings_.sample_seconds / seconds);
   if (cell.cell.pass == Pass::kDecode && !cell.peer)
     iterations = std::min(
         iterations,
@@ -261,7 +255,8 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
                  static_cast<double>(cell.capacity - cell.cell.length) / 2));
   active->iterations = static_cast<int64_t>(iterations);
   active->rounds = static_cast<int>(
-      std::clamp(settings_.cell_seconds / (iterations * seconds),
+      std::clamp(settings_.cell_seconds /
+                     (iterations * seconds + (cold ? sweep_->seconds() : 0)),
                  static_cast<double>(settings_.least_rounds),
                  static_cast<double>(settings_.most_rounds)));
   return {};
@@ -278,128 +273,99 @@ Status SpeedBench::RunBatch(const std::vector<const PlannedCell*>& cells,
                             Exec& exec, const Emit& emit, const Tick& tick,
                             const PeakSample& peaks) {
   std::vector<Active> batch(cells.size());
-  std::vector<double> flops, stream;
-  int rounds = 0;
-  double planned = 0;
   for (size_t i = 0; i < cells.size() && !stopped(); ++i) {
     Active& a = batch[i];
     a.planned = a.result.planned = cells[i];
-    a.name = fmt::format("{}", i);
     a.result.status = "ok";
-    planned += Estimate(*cells[i]);
     tick(0, cells[i]->cell.spec);
     const Status status = Begin(&a, exec);
-    if (!status.ok()) {
-      a.rounds = 0;
-      a.result.status = status.code() == Code::kExhausted     ? "skipped"
-                        : status.code() == Code::kUnsupported ? "unsupported"
-                                                              : "fail";
-      a.result.reason = status.message();
-    }
-    rounds = std::max(rounds, a.rounds);
+    if (status.ok()) continue;
+    a.rounds = 0;
+    a.result.status = status.code() == Code::kExhausted     ? "skipped"
+                      : status.code() == Code::kUnsupported ? "unsupported"
+                                                            : "fail";
+    a.result.reason = status.message();
   }
-  const CellSpec& first = cells[0]->cell;
-  const std::string what = fmt::format("{} {} {}", NameOf(first.pass),
-                                       first.length, NameOf(first.dtype));
-  for (int r = 0; r < rounds && !stopped(); ++r) {
-    flops.push_back(UndisturbedPeak(first.threads, first.dtype));
-    if (stream_) stream.push_back(stream_->Sample(first.threads));
-    peaks(first.dtype, flops.back(), stream.empty() ? 0 : stream.back());
-    Round(&batch, r, exec);
-    tick(planned * (r + 1) / rounds, what);
-  }
+  const Course course = Rounds(&batch, exec, tick, peaks);
   if (stopped()) return {};
-  for (Active& a : batch) {
-    SpeedResult& result = a.result;
-    result.peak = flops.empty() ? 0 : Median(flops);
-    result.stream_peak = stream.empty() ? 0 : Median(stream);
-    if (result.status == "ok" &&
-        !(a.peer ? a.peer->Finite() : a.workload->Finite())) {
-      result.status = "fail";
-      result.reason = "the result of the timed pass is not finite";
-    }
-    if (result.status == "ok" && result.ns.empty()) {
-      result.status = "fail";
-      result.reason = "no sample was taken";
-    }
-    if (result.status != "ok") result.ns.clear();
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const SpeedResult result = ResultOf(batch[i], course, i);
     if (result.status == "ok")
-      model_->Learn(*a.planned, Median(result.ns) * 1e-9);
+      model_->Learn(*batch[i].planned, result.times.median * 1e-9);
     const Status status = emit(result);
     if (!status.ok()) return status;
   }
   return {};
 }
 
-// One sample as a benchmark.
-void SpeedBench::Register(Active* active, Exec& exec) {
-  Active& a = *active;
-  if (a.peer) {
-    // It tells its own time, of all runs of the sample.
-    const auto body = [this, &a](benchmark::State& state) {
-      for (auto _ : state) {
-        const Result<double> seconds =
-            stopped() ? Invalid("stopped") : a.peer->Run(a.iterations);
-        if (!seconds.ok()) {
-          state.SkipWithError(seconds.status().message().c_str());
-          break;
-        }
-        state.SetIterationTime(*seconds);
-      }
-    };
-    benchmark::RegisterBenchmark(a.name.c_str(), body)
-        ->Iterations(1)
-        ->Repetitions(1)
-        ->UseManualTime();
-    return;
-  }
-  const auto body = [this, &a, &exec](benchmark::State& state) {
-    Status status = a.workload->Rewind(a.iterations);
-    if (stopped()) status = Invalid("stopped");
-    if (!status.ok()) {
-      state.SkipWithError(status.message().c_str());
-      return;
-    }
-    for (auto _ : state) {
-      status = a.workload->Run(exec);
-      if (status.ok()) continue;
-      state.SkipWithError(status.message().c_str());
-      break;
-    }
+SpeedResult SpeedBench::ResultOf(const Active& active, const Course& course,
+                                 size_t lane) const {
+  SpeedResult result = active.result;
+  if (result.status != "ok") return result;
+  result.times = Summarise(course, lane);
+  const auto failed = [&result](std::string_view why) {
+    result.status = "fail";
+    result.reason = why;
+    result.times = {};
   };
-  benchmark::RegisterBenchmark(a.name.c_str(), body)
-      ->Iterations(a.iterations)
-      ->Repetitions(1)
-      ->UseRealTime();
+  if (!course.statuses[lane].ok()) {
+    failed(course.statuses[lane].message());
+  } else if (!(active.peer ? active.peer->Finite()
+                           : active.workload->Finite())) {
+    failed("the result of the timed pass is not finite");
+  } else if (result.times.ns.empty()) {
+    failed("no sample was taken");
+  }
+  return result;
 }
 
-void SpeedBench::Round(std::vector<Active>* batch, int round, Exec& exec) {
-  // One Google Benchmark run per round: within one, it would take all
-  // repetitions of a benchmark in a row, and its random interleaving (1.7.1)
-  // works on repetitions whose iterations it estimated itself.
-  benchmark::ClearRegisteredBenchmarks();
-  std::map<std::string, Active*> by_name;
-  for (size_t i = 0; i < batch->size(); ++i) {
-    Active& a = (*batch)[(i + static_cast<size_t>(round)) % batch->size()];
-    if (round >= a.rounds || a.result.status != "ok") continue;
-    by_name[a.name] = &a;
-    Register(&a, exec);
+Course SpeedBench::Rounds(std::vector<Active>* batch, Exec& exec,
+                          const Tick& tick, const PeakSample& peaks) {
+  const CellSpec& first = batch->front().planned->cell;
+  const std::string what = fmt::format("{} {} {}", NameOf(first.pass),
+                                       first.length, NameOf(first.dtype));
+  std::vector<Lane> lanes;
+  double planned = 0;
+  for (Active& a : *batch) {
+    lanes.push_back({[this, &a, &exec] { return Sample(&a, exec); }, a.rounds});
+    if (a.planned) planned += Estimate(*a.planned);
   }
-  if (by_name.empty()) return;
-  SampleReporter reporter([&](const benchmark::BenchmarkReporter::Run& run) {
-    const auto it = by_name.find(run.run_name.function_name);
-    if (it == by_name.end()) return;
-    SpeedResult& result = it->second->result;
-    if (run.error_occurred) {
-      result.status = "fail";
-      result.reason = run.error_message;
-    } else {
-      result.ns.push_back(run.real_accumulated_time * 1e9 /
-                          static_cast<double>(run.iterations));
-    }
-  });
-  benchmark::RunSpecifiedBenchmarks(&reporter, ".");
-  benchmark::ClearRegisteredBenchmarks();
+  RoundRules rules;
+  rules.least = settings_.least_rounds;
+  rules.tight = settings_.tight;
+  rules.peak = [&] {
+    PeakMoment now;
+    now.flops = UndisturbedPeak(first.threads, first.dtype);
+    if (stream_) now.stream = stream_->Sample(first.threads);
+    peaks(first.dtype, now.flops, now.stream);
+    return now;
+  };
+  rules.stopped = [this] { return stopped(); };
+  rules.progress = [&](double done) { tick(planned * done, what); };
+  return RunRounds(&lanes, rules);
+}
+
+// Seconds of a run, of as many as make a sample.
+Result<double> SpeedBench::Sample(Active* active, Exec& exec) {
+  Active& a = *active;
+  const bool cold = a.planned->cell.cache == Cache::kCold;
+  if (a.peer) {
+    if (cold) sweep_->Run();
+    return a.peer->Run(a.iterations);
+  }
+  Status status = a.workload->Rewind(a.iterations);
+  if (!status.ok()) return status;
+  if (cold) {
+    sweep_->Run();
+    // Workers that sleep by now are woken, as a pass before this one had.
+    exec.For(exec.slots(), [](int64_t, int) {});
+  }
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < a.iterations; ++i) {
+    status = a.workload->Run(exec);
+    if (!status.ok()) return status;
+  }
+  return SecondsSince(start) / static_cast<double>(a.iterations);
 }
 
 }  // namespace saccade::bench

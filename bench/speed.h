@@ -1,16 +1,19 @@
-// Times passes: interleaved rounds over variants, on Google Benchmark's loop.
+// Times passes of cells that are compared with each other.
 #ifndef SACCADE_BENCH_SPEED_H_
 #define SACCADE_BENCH_SPEED_H_
 
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bench/cold.h"
 #include "bench/interrupt.h"
 #include "bench/peaks.h"
+#include "bench/rounds.h"
 #include "bench/workload.h"
 
 namespace saccade::bench {
@@ -20,7 +23,8 @@ struct SpeedSettings {
   double sample_seconds = 0.005;  // a sample repeats shorter passes
   double cell_seconds = 0.25;     // spent on samples of a cell, about
   int least_rounds = 6;           // fewer give no 95 % interval of the median
-  int most_rounds = 15;
+  int most_rounds = 60;
+  double tight = 0.01;         // enough: half the 95 % interval, of the median
   double longest_pass = 1;     // longer ones are skipped
   double longest_prefill = 3;  // likewise filling a context for decode
   double memory_share = 0.6;   // of what is available now
@@ -65,11 +69,8 @@ struct SpeedResult {
   const PlannedCell* planned = nullptr;
   std::string status;  // ok, skipped, unsupported, fail
   std::string reason;
-  std::vector<double> ns;  // raw samples, per run, in order
-  double peak = 0;         // FLOP/s of the dtype, median of samples between
-                           //   the rounds
-  double stream_peak = 0;  // bytes/s, likewise
-  double worst = -1;       // of a peer's check, in units of u * size; -1: none
+  LaneSummary times;
+  double worst = -1;  // of a peer's check, in units of u * size; -1: none
 };
 
 /// Runs groups of cells that are to be compared with each other.
@@ -95,10 +96,9 @@ class SpeedBench {
   /// Runs a cell once or twice, for the model to learn its pace.
   void Try(const PlannedCell& cell, Exec& exec);
 
-  /// Measures all cells round by round: in each round every cell gives one
-  /// sample, beginning with another cell each time, and the machine's peaks
-  /// are sampled too, so that drift hits all alike. All cells must ask for the
-  /// same number of threads, which `exec` has. Emits every cell once, unless
+  /// Measures all cells in interleaved rounds (RunRounds), with the machine's
+  /// peaks between. All cells must ask for the same number of threads, which
+  /// `exec` has, and the same state of caches. Emits every cell once, unless
   /// stopped. The Status is emit's.
   Status RunGroup(const std::vector<const PlannedCell*>& cells, Exec& exec,
                   double seconds_left, const Emit& emit, const Tick& tick,
@@ -112,14 +112,18 @@ class SpeedBench {
   Status Begin(Active* active, Exec& exec);
   Result<double> WarmUp(Active* active, Exec& exec);
   Result<double> WarmUpPeer(Active* active, Exec& exec);
-  void Register(Active* active, Exec& exec);
-  void Round(std::vector<Active>* batch, int round, Exec& exec);
+  Result<double> Sample(Active* active, Exec& exec);
+  Course Rounds(std::vector<Active>* batch, Exec& exec, const Tick& tick,
+                const PeakSample& peaks);
+  SpeedResult ResultOf(const Active& active, const Course& course,
+                       size_t lane) const;
   bool stopped() const { return stop_ && stop_->load(); }
 
   SpeedSettings settings_;
   const StreamPeak* stream_;
   const StopFlag* stop_;
   TimeModel* model_;
+  std::optional<CacheSweep> sweep_;  // once a cell asks for cold caches
 };
 
 }  // namespace saccade::bench

@@ -122,6 +122,10 @@ Result<Pass> ParsePass(std::string_view name) {
       "'{}' is no pass: there are forward, backward and decode", name));
 }
 
+std::string_view NameOf(Cache cache) {
+  return cache == Cache::kCold ? "cold" : "warm";
+}
+
 double PlannedCell::flops() const {
   switch (cell.pass) {
     case Pass::kForward:

@@ -26,6 +26,13 @@ struct Shape {
   Mask mask = Mask::kCausal;
 };
 
+/// What caches hold when a timed run begins.
+enum class Cache : uint8_t {
+  kWarm,  // what the run before left there
+  kCold,  // nothing of the cell
+};
+std::string_view NameOf(Cache cache);  // "warm", "cold"
+
 /// A spec string at a length: tokens for forward and backward, context for
 /// decode.
 struct CellSpec {
@@ -35,6 +42,7 @@ struct CellSpec {
   DType dtype = DType::kF32;
   int64_t length = 0;
   int threads = 1;
+  Cache cache = Cache::kWarm;
 };
 
 class Peer;

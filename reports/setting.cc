@@ -48,6 +48,7 @@ Setting SettingOf(const Record& record) {
   }
   add("threads", CountOf(record, "threads", "thread", "threads"));
   add("target", Get(record, "target"));
+  if (Get(record, "cache") == "cold") add("cache", "cold caches");
   for (const Facet& facet : setting.facets) {
     setting.name += (setting.name.empty() ? "" : ", ") + facet.value;
   }

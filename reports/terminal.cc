@@ -78,11 +78,14 @@ std::string Settings(const Model& model) {
 std::string VerdictTable(const record::Run& run) {
   const Model model = MakeModel({run});
   const Verdict verdict = MakeVerdict(model);
-  if (verdict.rows.empty()) return WithoutRows(model) + "\n";
+  // How far to trust what follows comes before it.
+  std::string notes = List("Note:", model.notes);
+  if (!notes.empty()) notes = notes.substr(1) + "\n";
+  if (verdict.rows.empty()) return notes + WithoutRows(model) + "\n";
   const Table table = VerdictTableOf(model, verdict);
   // The last column is prose, too wide for a terminal.
-  std::string out =
-      AlignTable(table, table.columns.size() - 1) + Settings(model) + "\n";
+  std::string out = notes + AlignTable(table, table.columns.size() - 1) +
+                    Settings(model) + "\n";
   for (const std::string& finding : verdict.findings) {
     out += "- " + finding + "\n";
   }

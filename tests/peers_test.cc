@@ -439,8 +439,9 @@ TEST_CASE("a peer in a process of its own stands beside ours") {
   CHECK(forward.Text("peer") == "ggml");
   CHECK(forward.Text("version") == "7.1");
   CHECK(forward.Text("reason") == "by the shell");
-  CHECK(forward.Number("median_ns") == doctest::Approx(2500));
-  CHECK(forward.Numbers("ns").size() >= 6);
+  const std::vector<double> ns = forward.Numbers("ns");
+  CHECK(ns.size() >= 6);
+  for (const double sample : ns) CHECK(sample == doctest::Approx(2500));
   CHECK(forward.Number("worst") == 0);
   const auto ours = o.Of("speed")[0];
   CHECK(forward.Number("flops") == ours.Number("flops"));

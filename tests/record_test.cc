@@ -38,9 +38,13 @@ Json Header() {
 }
 
 Json Speed(double median_ns) {
-  return {{"kind", "speed"},       {"variant", "family.method"},
-          {"pass", "forward"},     {"q_len", 64},
-          {"kv_len", 64},          {"ns", {median_ns, 2 * median_ns}},
+  return {{"kind", "speed"},
+          {"variant", "family.method"},
+          {"pass", "forward"},
+          {"q_len", 64},
+          {"kv_len", 64},
+          {"cache", "warm"},
+          {"ns", {median_ns, 2 * median_ns}},
           {"median_ns", median_ns}};
 }
 
@@ -190,9 +194,11 @@ TEST_CASE("What is no run is refused in one line that names the place") {
   SUBCASE("not JSON") { text = "hello\n"; }
   SUBCASE("an array") { text = "[1,2]\n"; }
   SUBCASE("no header") { text = Line(Speed(1)); }
-  SUBCASE("another schema") {
-    const Json header = {{"kind", "run"}, {"schema", kSchemaVersion + 1}};
-    text = Line(header);
+  SUBCASE("a schema to come") {
+    text = Line({{"kind", "run"}, {"schema", kSchemaVersion + 1}});
+  }
+  SUBCASE("a schema before all") {
+    text = Line({{"kind", "run"}, {"schema", kOldestSchema - 1}});
   }
   SUBCASE("a schema that is no number") {
     text = R"({"kind":"run","schema":"one"})";
@@ -287,6 +293,31 @@ TEST_CASE("Fields of later versions are let be") {
   CHECK(run->records.size() == 1);
 }
 
+TEST_CASE("A run of the schema before is read, and not written to") {
+  const std::string path = SACCADE_SOURCE_DIR "/tests/data/run_small.jsonl";
+  const Result<Run> run = ReadRun(path);
+  REQUIRE_MESSAGE(run.ok(), run.status().message());
+  CHECK(run->schema == 1);
+  int timed = 0;
+  for (const Record& r : run->records) {
+    const bool times = r.kind() == "speed" || r.kind() == "peer";
+    timed += times;
+    CHECK(r.Text("cache") == (times ? "warm" : ""));
+  }
+  CHECK(timed > 0);
+  const Result<RecordWriter> writer = RecordWriter::Resume(*run);
+  CHECK(writer.status().code() == Code::kInvalid);
+  CHECK(Mentions(writer.status().message(), "schema 1"));
+  // What a version demands is not supplied to its own files.
+  const Folder folder;
+  Json bare = Speed(5);
+  bare.erase("cache");
+  const Result<Run> now = ReadText(folder, HeaderLine() + Line(bare));
+  REQUIRE(now.ok());
+  CHECK(now->records.empty());
+  CHECK(Mentions(now->warnings.at(0), "cache"));
+}
+
 TEST_CASE("A measurement is known by what was measured, not by what came") {
   Json fast = {{"kind", "speed"}, {"variant", "a"},  {"pass", "forward"},
                {"q_len", 16},     {"kv_len", 16},    {"median_ns", 5},
@@ -295,7 +326,7 @@ TEST_CASE("A measurement is known by what was measured, not by what came") {
   slow.update({{"median_ns", 7}, {"ns", {7}}, {"status", "skipped"}});
   slow["reason"] = "too long";
   CHECK(IdentityOf(fast) == IdentityOf(slow));
-  for (const char* field : {"variant", "pass", "kind", "dtype"}) {
+  for (const char* field : {"variant", "pass", "kind", "dtype", "cache"}) {
     Json other = fast;
     other[field] = "b";
     CHECK(IdentityOf(other) != IdentityOf(fast));

@@ -322,13 +322,15 @@ TEST_CASE("Fields that are missing leave gaps, not numbers") {
               {"pass", "forward"},
               {"q_len", 64},
               {"kv_len", 64},
+              {"cache", "warm"},
               {"median_ns", 2e6}},
              {{"kind", "speed"}, {"variant", "lost"}, {"median_ns", 7e6}},
              {{"kind", "speed"},
               {"variant", "dropped"},
               {"pass", "forward"},
               {"q_len", 64},
-              {"kv_len", 64}},
+              {"kv_len", 64},
+              {"cache", "warm"}},
              {{"kind", "verify"},
               {"variant", "bare"},
               {"pass", "forward"},
@@ -440,7 +442,8 @@ TEST_CASE("Absurd numbers are refused or shown, and never as nan or inf") {
     for (const char* length : {"64", "9007199254740992", "0", "-1", "1e30"}) {
       text += fmt::format(
           R"({{"kind":"speed","variant":"odd","pass":"forward","q_len":{0},)"
-          R"("kv_len":{0},"median_ns":{1},"ns":[{1},{1}],"flops":{1},)"
+          R"("kv_len":{0},"cache":"warm","median_ns":{1},"ns":[{1},{1}],)"
+          R"("flops":{1},)"
           R"("bytes":{1},"peak_share":{1},"bandwidth_share":{1}}})"
           "\n",
           length, number);

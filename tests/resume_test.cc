@@ -3,16 +3,11 @@
 #include "bench/resume.h"
 
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -28,8 +23,7 @@
 #include "bench/learn/jobs.h"
 #include "record/record.h"
 #include "tests/folder.h"
-
-extern char** environ;
+#include "tests/process.h"
 
 namespace saccade::bench {
 namespace {
@@ -232,51 +226,6 @@ TEST_CASE("a training's owner differs where its result would") {
   owners.push_back(OwnerOf(JobsOf(o)[0], 1));
   std::sort(owners.begin(), owners.end());
   CHECK(std::adjacent_find(owners.begin(), owners.end()) == owners.end());
-}
-
-// A process of the program with its output thrown away.
-class Process {
- public:
-  explicit Process(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), SACCADE_PROGRAM);
-    std::vector<char*> argv;
-    for (std::string& a : arguments) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    posix_spawn_file_actions_t quiet;
-    posix_spawn_file_actions_init(&quiet);
-    for (const int fd : {1, 2})
-      posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
-    REQUIRE(posix_spawn(&pid_, SACCADE_PROGRAM, &quiet, nullptr, argv.data(),
-                        environ) == 0);
-    posix_spawn_file_actions_destroy(&quiet);
-  }
-  ~Process() {
-    if (!ended_) Kill();
-  }
-  bool Running() {
-    ended_ = ended_ || waitpid(pid_, &how_, WNOHANG) == pid_;
-    return !ended_;
-  }
-  void Kill() {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, &how_, 0);
-    ended_ = true;
-  }
-  int Wait() {
-    if (!ended_) waitpid(pid_, &how_, 0);
-    ended_ = true;
-    return WIFEXITED(how_) ? WEXITSTATUS(how_) : -1;
-  }
-
- private:
-  pid_t pid_ = -1;
-  int how_ = 0;
-  bool ended_ = false;
-};
-
-int64_t LinesOf(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
 }
 
 constexpr char kTinyProfile[] = R"({

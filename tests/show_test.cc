@@ -142,10 +142,10 @@ TEST_CASE("digits before the point are never rounded away") {
 TEST_CASE("text shows what varies, and once what is common") {
   const std::vector<std::string> lines = LinesOf(Show(Sample(), {}));
   REQUIRE(lines.size() == 6);
-  CHECK(
-      lines[0] ==
-      "2 records: kind speed, pass forward, kv_len as q_len, threads 2, flops "
-      "34359738368, status ok");
+  CHECK(lines[0] ==
+        "2 records: kind speed, pass forward, kv_len as q_len, threads 2, "
+        "cache warm, flops "
+        "34359738368, status ok");
   const Rows table = ParseText(Show(Sample(), {}));
   CHECK(table[0] == std::vector<std::string>{"variant", "q_len", "median_ns",
                                              "peak_share"});

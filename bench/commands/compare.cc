@@ -31,6 +31,7 @@ Examples:
   saccade compare --measure extrapolation --seed 1,2,3 --protocols same-target
   saccade compare --measure lenses --only 'linear.*,softmax.flash+rope'
   saccade compare --measure speed -n 32k,64k --longest 30s
+  saccade compare --measure speed --cache warm,cold --strict
   saccade compare --corpus a.txt b.txt --measure extrapolation)";
 
 void DeclareOptions(CLI::App* c, CompareOverrides* o) {
@@ -62,6 +63,8 @@ void DeclareOptions(CLI::App* c, CompareOverrides* o) {
   c->add_option("-t,--threads", o->threads, "Threads; 0 means all cores");
   c->add_option("--pass", o->passes, "Of forward, backward, decode");
   c->add_option("--mask", o->masks, "Of none, causal, causal_top_left");
+  c->add_option("--cache", o->cache,
+                "Of warm, cold: cold empties the caches before each sample");
   c->add_option("--corpus", o->corpus,
                 "Text files; the last one is tested on, of one the last tenth");
   c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
@@ -80,6 +83,8 @@ void DeclareOptions(CLI::App* c, CompareOverrides* o) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(0, 1'000'000'000));
+  c->add_flag("--strict", o->strict,
+              "Do not begin in noise; exit 4 when some came");
   c->add_flag("--dry-run", o->dry_run, "Only say what would be measured");
 }
 

@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "bench/machine.h"
+#include "bench/noise.h"
 #include "simd/target.h"
 
 namespace saccade::bench::kernels {

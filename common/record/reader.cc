@@ -33,7 +33,8 @@ int Depth(std::string_view line) {
   return deepest;
 }
 
-Result<Json> ParseLine(std::string_view line) {
+// Brought up to this program's schema.
+Result<Json> ParseLine(std::string_view line, int64_t schema) {
   if (line.size() > static_cast<size_t>(kMaxLineBytes)) {
     return IoError(fmt::format("the line has {} bytes, more than {} allowed",
                                line.size(), kMaxLineBytes));
@@ -45,6 +46,7 @@ Result<Json> ParseLine(std::string_view line) {
   if (record.is_discarded()) {
     return IoError("not valid JSON, or a number out of range");
   }
+  Upgrade(schema, record);
   const Status status = Validate(record, Strictness::kLenient);
   if (!status.ok()) return IoError(status.message());
   return record;
@@ -77,7 +79,7 @@ Result<std::string> ReadFile(const std::string& path) {
 
 // A header of another schema may fail our checks for reasons that would only
 // confuse, so the version is told first.
-Status CheckHeader(std::string_view line) {
+Result<int64_t> SchemaOf(std::string_view line) {
   if (line.size() > static_cast<size_t>(kMaxLineBytes) ||
       Depth(line) > kMaxDepth) {
     return IoError("not the header of a run");
@@ -87,21 +89,23 @@ Status CheckHeader(std::string_view line) {
     return IoError("not the header of a run");
   }
   const Json schema = header.value("schema", Json());
-  if (!schema.is_number_integer() || schema != kSchemaVersion) {
-    return IoError(
-        fmt::format("written by schema {:.20}; this program reads schema {}",
-                    schema.dump(), kSchemaVersion));
+  if (!schema.is_number_integer() || schema < kOldestSchema ||
+      schema > kSchemaVersion) {
+    return IoError(fmt::format(
+        "written by schema {:.20}; this program reads schemas {} to {}",
+        schema.dump(), kOldestSchema, kSchemaVersion));
   }
-  return {};
+  return schema.get<int64_t>();
 }
 
 // Takes one line into the run, or says why it cannot.
 Status TakeLine(std::string_view line, int64_t number, Run& run) {
   if (number == 1) {
-    const Status status = CheckHeader(line);
-    if (!status.ok()) return status;
+    const Result<int64_t> schema = SchemaOf(line);
+    if (!schema.ok()) return schema.status();
+    run.schema = *schema;
   }
-  Result<Json> record = ParseLine(line);
+  Result<Json> record = ParseLine(line, run.schema);
   if (!record.ok()) return record.status();
   const bool header = (*record)["kind"] == "run";
   if (header && number > 1) return IoError("a second header");

@@ -55,15 +55,18 @@ struct Run {
   std::vector<std::string> warnings;
   /// Bytes of the file without a last line that was cut off.
   int64_t size = 0;
+  /// Version of the file; records here are brought up to kSchemaVersion.
+  int64_t schema = kSchemaVersion;
 };
 
 /// The file of a run that may be named by its folder.
 std::string RunFile(const std::string& path);
 
 /// Reads a run. kNotFound when there is no file; kIo when it cannot be read,
-/// is too large, or its header is missing, malformed or of another schema. A
-/// last line that was cut off (a killed run) and malformed lines are dropped
-/// with a warning; all others are kept.
+/// is too large, or its header is missing, malformed or of a schema that is not
+/// read (kOldestSchema to kSchemaVersion are). A last line that was cut off (a
+/// killed run) and malformed lines are dropped with a warning; all others are
+/// kept.
 Result<Run> ReadRun(const std::string& path);
 
 /// Writes a run's file. Every record reaches the file before Write returns. A
@@ -76,7 +79,7 @@ class RecordWriter {
   static Result<RecordWriter> Create(const std::string& path, Json header);
 
   /// Goes on with the file of a run that was read, after cutting off a last
-  /// line that is incomplete.
+  /// line that is incomplete. kInvalid for a file of an older schema.
   static Result<RecordWriter> Resume(const Run& run);
 
   RecordWriter(RecordWriter&& other) noexcept;

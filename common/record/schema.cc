@@ -40,8 +40,17 @@ constexpr Field kFields[] = {
     {"v_dim", kCount, "Width of a value"},
     {"threads", kCount, "Threads that were allowed"},
     {"target", kText, "SIMD target: SSE4, AVX2, AVX3, AVX3_BF16"},
+    {"cache", kText,
+     "What caches held before a sample: warm, what the run before left; cold, "
+     "nothing of the cell",
+     0, 0, "warm|cold"},
 
     {"ns", kNumbers, "Raw samples, nanoseconds a call", 0, kMost},
+    {"pace", kNumbers,
+     "By sample, how slow the machine was then: 1 as in the middle of the "
+     "rounds, 1.2 for a fifth slower. Times are of ns / pace. Missing: the "
+     "pace held",
+     0, kMost},
     {"median_ns", kNumber, "Median, nanoseconds a call (a token, decoding)", 0,
      kMost},
     {"low_ns", kNumber, "Lower end of the median's 95 % interval", 0, kMost},
@@ -110,7 +119,11 @@ constexpr Field kFields[] = {
      1},
     {"metric", kText, "Of accuracy: token (when missing) or answer"},
     {"lens", kText, "Name of the lens"},
-    {"value", kNumber, "What the lens read"},
+    {"value", kNumber, "What the lens read; how much noise, as its reason has"},
+    {"noise", kText,
+     "What disturbs: steal, load, siblings, cpu_pressure, memory_pressure, "
+     "io_pressure, throttling, frequency_limit, governor, quota, swap, cores, "
+     "drift, peak_drift, build"},
     {"subject", kText,
      "What was looked at: attention on random inputs, or a model", 0, 0,
      "inputs|fresh|trained"},
@@ -168,19 +181,21 @@ constexpr Kind kKinds[] = {
     {"variant", "A variant that this run compares, before its measurements",
      "variant", "title family order", "source baseline traits kappa"},
     {"noise", "Something that disturbs timing: load, steal time, a debug build",
-     "reason", "", "value seconds"},
+     "reason", "", "noise value seconds"},
     {"peak", "What this machine can do, measured in this run", "peak threads",
      "", "gflops gbps target dtype ns median_ns"},
     {"verify", "A variant held against its float64 oracle",
      "variant pass target", "cases failures kappa worst",
      "dtype mask seconds repeat"},
-    {"speed", "The time of a pass", "variant pass q_len kv_len", "median_ns",
+    {"speed", "The time of a pass", "variant pass q_len kv_len cache",
+     "median_ns",
      SACCADE_CELL
-     " ns low_ns high_ns flops bytes peak_share bandwidth_share repeat"},
+     " ns pace low_ns high_ns flops bytes peak_share bandwidth_share repeat"},
     {"peer", "The time of somebody else's implementation",
-     "peer pass q_len kv_len", "median_ns",
-     SACCADE_CELL " version variant ns low_ns high_ns flops bytes peak_share "
-                  "bandwidth_share kappa worst repeat"},
+     "peer pass q_len kv_len cache", "median_ns",
+     SACCADE_CELL
+     " version variant ns pace low_ns high_ns flops bytes peak_share "
+     "bandwidth_share kappa worst repeat"},
     {"memory", "The memory of a pass", "variant pass q_len kv_len",
      "scratch_bytes saved_bytes state_bytes",
      SACCADE_CELL " io_bytes rss_growth_bytes repeat"},
@@ -350,7 +365,8 @@ const Kind* FindKind(std::string_view name) {
 std::string IdentityOf(const Json& record) {
   // What came of a measurement, and how to have it again.
   constexpr std::string_view kOutcome =
-      "status reason repeat ns median_ns low_ns high_ns flops bytes peak_share "
+      "status reason repeat ns pace median_ns low_ns high_ns flops bytes "
+      "peak_share "
       "bandwidth_share gflops gbps version kappa worst cases failures "
       "scratch_bytes saved_bytes state_bytes io_bytes rss_growth_bytes seconds";
   static const std::set<std::string_view> outcome = [] {
@@ -389,6 +405,14 @@ Status Validate(const Json& record, Strictness strictness) {
   const bool ok = outcome == record.end() || outcome->is_null() ||
                   outcome->get_ref<const std::string&>() == "ok";
   return CheckPresent(record, ok ? kind->result : "reason");
+}
+
+void Upgrade(int64_t from, Json& record) {
+  if (from >= 2 || !record.is_object()) return;
+  const auto kind = record.find("kind");
+  if (kind == record.end()) return;
+  if ((*kind == "speed" || *kind == "peer") && !record.contains("cache"))
+    record["cache"] = "warm";
 }
 
 Json InTableOrder(const Json& record) {

@@ -19,7 +19,10 @@ using Json = nlohmann::ordered_json;
 /// Raised when a reader of the old schema would misread the new one. New
 /// kinds and optional fields do not raise it: readers skip what they do not
 /// know.
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
+
+/// The oldest version that is still read: brought up to this one by Upgrade.
+constexpr int64_t kOldestSchema = 1;
 
 constexpr int64_t kMaxLineBytes = int64_t{1} << 20;
 constexpr int64_t kMaxFileBytes = int64_t{1} << 26;
@@ -67,6 +70,10 @@ enum class Strictness : uint8_t { kStrict, kLenient };
 /// right types and in range. A null field counts as missing. kInvalid with a
 /// sentence that names the field.
 Status Validate(const Json& record, Strictness strictness);
+
+/// Adds to a record of schema `from` what its version left unsaid: 1 timed
+/// with warm caches alone. What is not of an object or says it already stays.
+void Upgrade(int64_t from, Json& record);
 
 /// The known fields of an object, in the order of the table, so that a line
 /// begins with what it is.

@@ -82,6 +82,12 @@ Result<RecordWriter> RecordWriter::Create(const std::string& path,
 }
 
 Result<RecordWriter> RecordWriter::Resume(const Run& run) {
+  if (run.schema != kSchemaVersion) {
+    return Invalid(fmt::format(
+        "{}: written by schema {}, and this program writes schema {}: a file "
+        "holds one of them",
+        run.path, run.schema, kSchemaVersion));
+  }
   Result<RecordWriter> writer = Open(run.path, O_RDWR | O_APPEND);
   if (!writer.ok()) return writer;
   if (::ftruncate(writer->fd_, run.size) != 0) {
