@@ -77,6 +77,18 @@ Estimate Median(std::vector<double> samples) {
   return median;
 }
 
+double MedianCoverage(int samples) {
+  if (samples < 1) return 0;
+  if (samples > 200) return 0.95;
+  const size_t out = OutsideInterval(static_cast<size_t>(samples));
+  double term = std::pow(0.5, samples), tail = term;
+  for (size_t i = 1; i <= out; ++i) {
+    term *= (samples - static_cast<double>(i) + 1) / static_cast<double>(i);
+    tail += term;
+  }
+  return 1 - 2 * tail;
+}
+
 Estimate MeanOverSeeds(const std::vector<Estimate>& readings) {
   std::vector<Estimate> known;
   for (const Estimate& reading : readings) {
