@@ -12,8 +12,10 @@ namespace saccade::bench {
 
 /// Exit codes of the program.
 inline constexpr int kExitOk = 0;
+inline constexpr int kExitRegression = 1;
 inline constexpr int kExitUsage = 2;  // also what cannot be read or written
 inline constexpr int kExitFailedCheck = 3;
+inline constexpr int kExitNoisy = 4;  // with --strict
 inline constexpr int kExitInterrupted = 130;
 
 /// Where a command runs: its streams and what it may touch of the process.

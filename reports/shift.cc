@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <span>
 #include <tuple>
 #include <utility>
@@ -43,22 +42,29 @@ Variance Scaled(const Variance& v, double factor) {
   return {v.value * factor, v.freedom};
 }
 
-// The logarithm of a median, and its error towards less and towards more.
+double MedianOf(std::vector<double> values) {
+  return Median(std::move(values)).value;
+}
+
+// The logarithm of a median. `error` is its variance by order statistics, whose
+// interval is as wide as the tail of disturbed samples makes it: safe for each
+// cell, too much for most. `typical` is what is right for most.
 struct LogMedian {
-  double value = 0;
-  Variance less, more;
-  double Both() const { return 0.5 * (less.value + more.value); }
+  double value = 0, typical = 0, clock = 0;
+  Variance error;
 };
 
-LogMedian Log(const Estimate& e) {
+LogMedian Log(const RunTime& time) {
+  const Estimate& e = time.median;
   const bool counted = e.count > 1;
   const double freedom = counted ? e.count - 1 : kUnknownFreedom;
   const double t = record::StudentQuantile(
       counted ? MedianCoverage(e.count) : 0.95, freedom);
   LogMedian m;
   m.value = std::log(e.value);
-  m.less = {std::pow((m.value - std::log(e.low)) / t, 2), freedom};
-  m.more = {std::pow((std::log(e.high) - m.value) / t, 2), freedom};
+  m.typical = time.error * time.error;
+  m.clock = time.clock;
+  m.error = {std::pow(std::log(e.high / e.low) / (2 * t), 2), freedom};
   return m;
 }
 
@@ -66,30 +72,32 @@ LogMedian Log(const Estimate& e) {
 LogMedian Mean(const std::vector<LogMedian>& runs) {
   const auto n = static_cast<double>(runs.size());
   LogMedian mean;
-  std::vector<Variance> less, more;
+  std::vector<Variance> errors;
   for (const LogMedian& m : runs) {
     mean.value += m.value / n;
-    less.push_back(Scaled(m.less, 1 / (n * n)));
-    more.push_back(Scaled(m.more, 1 / (n * n)));
+    mean.clock += m.clock / n;
+    mean.typical += m.typical / (n * n);
+    errors.push_back(Scaled(m.error, 1 / (n * n)));
   }
-  mean.less = Sum(less);
-  mean.more = Sum(more);
+  mean.error = Sum(errors);
   return mean;
 }
 
-// A cell in logarithms. Its change is B over A by samples alone, whose arms
-// combine those of both medians (Zou & Donner 2008).
+// A cell in logarithms, B over A.
 struct Prepared {
   const TimedCell* cell = nullptr;
   std::vector<LogMedian> a, b;  // one a run
-  double change = 0;
-  Variance less, more;
+  double change = 0, drift = 0, typical = 0;
+  Variance error;
   double share = 0;  // 1 / runs of A + 1 / runs of B
 };
 
-std::vector<LogMedian> LogAll(const std::vector<Estimate>& runs) {
+using Cells = std::vector<const Prepared*>;
+using Side = std::vector<LogMedian> Prepared::*;
+
+std::vector<LogMedian> LogAll(const std::vector<RunTime>& runs) {
   std::vector<LogMedian> logs;
-  for (const Estimate& run : runs) logs.push_back(Log(run));
+  for (const RunTime& run : runs) logs.push_back(Log(run));
   return logs;
 }
 
@@ -100,18 +108,19 @@ Prepared Prepare(const TimedCell& cell) {
   p.b = LogAll(cell.b);
   const LogMedian a = Mean(p.a), b = Mean(p.b);
   p.change = b.value - a.value;
-  p.less = Sum(std::vector{b.less, a.more});
-  p.more = Sum(std::vector{b.more, a.less});
+  p.drift = std::isfinite(b.clock - a.clock) ? b.clock - a.clock : 0;
+  p.typical = a.typical + b.typical;
+  p.error = Sum(std::vector{a.error, b.error});
   p.share = 1.0 / static_cast<double>(p.a.size()) +
             1.0 / static_cast<double>(p.b.size());
   return p;
 }
 
-bool Bounded(const std::vector<Estimate>& runs) {
+bool Bounded(const std::vector<RunTime>& runs) {
   return !runs.empty() &&
-         std::all_of(runs.begin(), runs.end(), [](const Estimate& e) {
-           return e.value > 0 && e.low > 0 && std::isfinite(e.high) &&
-                  e.count != 1;
+         std::all_of(runs.begin(), runs.end(), [](const RunTime& run) {
+           const Estimate& e = run.median;
+           return e.low > 0 && std::isfinite(e.high) && e.count != 1;
          });
 }
 
@@ -120,10 +129,6 @@ bool Bounded(const std::vector<Estimate>& runs) {
 struct Residual {
   double value = 0, sampled = 0, weight = 1;
 };
-
-double MedianOf(std::vector<double> values) {
-  return Median(std::move(values)).value;
-}
 
 // The noise with which half of the residuals are as small as half of normal
 // ones are: real changes of some cells, which are residuals too large, move it
@@ -147,9 +152,6 @@ double SolveNoise(const std::vector<Residual>& residuals) {
   return 0.5 * (low + high);
 }
 
-using Cells = std::vector<const Prepared*>;
-using Side = std::vector<LogMedian> Prepared::*;
-
 // Neighbours in length of each series.
 std::vector<Residual> NeighbourResiduals(Cells cells) {
   std::sort(cells.begin(), cells.end(), [](const auto* x, const auto* y) {
@@ -159,63 +161,73 @@ std::vector<Residual> NeighbourResiduals(Cells cells) {
   std::vector<Residual> residuals;
   for (size_t i = 0; i + 1 < cells.size(); ++i) {
     const Prepared &x = *cells[i], &y = *cells[i + 1];
-    if (x.cell->series != y.cell->series) continue;
-    residuals.push_back(
-        {y.change - x.change,
-         0.5 * (x.less.value + x.more.value + y.less.value + y.more.value),
-         x.share + y.share});
+    if (x.cell->series == y.cell->series)
+      residuals.push_back(
+          {y.change - x.change, x.typical + y.typical, x.share + y.share});
   }
   return residuals;
 }
 
 // How runs of one side differ from their mean, and by how much each of them
-// does as a whole: pairs of the run and the residual.
-using OfRun = std::pair<size_t, Residual>;
-void AddRunResiduals(const Cells& cells, Side side,
-                     std::vector<Residual>* residuals,
-                     std::vector<double>* shifts) {
-  std::vector<OfRun> found;
-  std::map<size_t, std::vector<double>> by_run;
+// does as a whole, as it is and by its clock.
+struct RunResiduals {
+  std::vector<Residual> cells;
+  std::vector<double> shifts, clocked;
+};
+
+void AddRunResiduals(const Cells& cells, Side side, RunResiduals* out) {
+  std::map<size_t, std::vector<double>> shifts, clocked;
+  std::vector<std::pair<size_t, Residual>> found;
   for (const Prepared* cell : cells) {
     const std::vector<LogMedian>& runs = cell->*side;
     if (runs.size() < 2) continue;
-    const double mean = Mean(runs).value;
+    const LogMedian mean = Mean(runs);
     const double weight = 1 - 1.0 / static_cast<double>(runs.size());
     for (size_t r = 0; r < runs.size(); ++r) {
-      const double away = runs[r].value - mean;
-      found.push_back({r, {away, weight * runs[r].Both(), weight}});
-      by_run[r].push_back(away);
+      const double away = runs[r].value - mean.value;
+      found.push_back({r, {away, weight * runs[r].typical, weight}});
+      shifts[r].push_back(away);
+      clocked[r].push_back(away - (runs[r].clock - mean.clock));
     }
   }
-  std::map<size_t, double> shift;
-  for (auto& [run, values] : by_run)
-    shifts->push_back(shift[run] = MedianOf(std::move(values)));
   for (auto& [run, residual] : found) {
-    residual.value -= shift[run];
-    residuals->push_back(residual);
+    residual.value -= MedianOf(shifts[run]);
+    out->cells.push_back(residual);
+  }
+  for (const auto& [run, values] : shifts) {
+    out->shifts.push_back(MedianOf(values));
+    out->clocked.push_back(MedianOf(clocked[run]));
   }
 }
 
-size_t MostRuns(const Cells& cells, Side side) {
+double RootSquares(const std::vector<double>& values, int freedom) {
+  double squares = 0;
+  for (const double v : values) squares += v * v;
+  return std::sqrt(squares / freedom);
+}
+
+int MostRuns(const Cells& cells, Side side) {
   size_t most = 0;
-  for (const TimedCell* cell : cells)
+  for (const Prepared* cell : cells)
     most = std::max(most, (cell->*side).size());
-  return most;
+  return static_cast<int>(most);
 }
 
 RunNoise NoiseOf(const Cells& cells) {
   RunNoise noise;
   std::vector<Residual> residuals;
-  noise.run_freedom = static_cast<int>(MostRuns(cells, &Prepared::a) +
-                                       MostRuns(cells, &Prepared::b)) -
-                      2;
+  noise.run_freedom =
+      MostRuns(cells, &Prepared::a) + MostRuns(cells, &Prepared::b) - 2;
   if (noise.run_freedom > 0) {
-    std::vector<double> shifts;
-    AddRunResiduals(cells, &Prepared::a, &residuals, &shifts);
-    AddRunResiduals(cells, &Prepared::b, &residuals, &shifts);
-    double squares = 0;
-    for (const double s : shifts) squares += s * s;
-    noise.run = std::sqrt(squares / noise.run_freedom);
+    RunResiduals runs;
+    AddRunResiduals(cells, &Prepared::a, &runs);
+    AddRunResiduals(cells, &Prepared::b, &runs);
+    noise.run = RootSquares(runs.shifts, noise.run_freedom);
+    // Where clocks tell why runs differ only the rest is noise: intervals hold
+    // both ratios, so that the better of the two may be chosen.
+    const double rest = RootSquares(runs.clocked, noise.run_freedom);
+    if (rest < noise.run) noise.run = rest;
+    residuals = std::move(runs.cells);
   } else {
     residuals = NeighbourResiduals(cells);
   }
@@ -224,13 +236,12 @@ RunNoise NoiseOf(const Cells& cells) {
   return noise;
 }
 
+using NoiseByPass = std::map<std::string, RunNoise>;
+
 // Pass by pass where there is enough to tell, else of all together.
-std::map<std::string, RunNoise> NoiseByPass(
-    const std::map<std::string, Cells>& passes) {
-  Cells all;
-  for (const auto& [pass, cells] : passes)
-    all.insert(all.end(), cells.begin(), cells.end());
-  std::map<std::string, RunNoise> noise;
+NoiseByPass NoiseOfEach(const std::map<std::string, Cells>& passes,
+                        const Cells& all) {
+  NoiseByPass noise;
   for (const auto& [pass, cells] : passes) {
     RunNoise& n = noise[pass] = NoiseOf(cells);
     if (n.evidence < kLeastEvidence) n = NoiseOf(all);
@@ -241,7 +252,7 @@ std::map<std::string, RunNoise> NoiseByPass(
 }
 
 Variance CellNoise(const RunNoise& noise, double share) {
-  // A median of sizes knows as much as the root of .37 times as many squares.
+  // A median of sizes is as sure as the root of .37 times as many squares.
   return {noise.cell * noise.cell * share,
           std::clamp(0.37 * noise.evidence, 2.0, kTailFreedom)};
 }
@@ -253,69 +264,68 @@ Variance RunShift(const RunNoise& noise, double share) {
 
 // The interval holds the change as it is and without the drift, and both must
 // differ from nothing to be a difference.
-TimeRatio RatioOf(double change, double drift, const Variance& less,
-                  const Variance& more, int count) {
-  const double near = std::min(change, change - drift);
-  const double far = std::max(change, change - drift);
-  const auto arm = [](const Variance& v) {
-    return record::StudentQuantile(0.95, v.freedom) * std::sqrt(v.value);
-  };
+TimeRatio RatioOf(double change, double drift, const Variance& error) {
+  const double least = std::min(change, change - drift);
+  const double most = std::max(change, change - drift);
+  const double root = std::sqrt(error.value);
+  const double arm = record::StudentQuantile(0.95, error.freedom) * root;
   TimeRatio r;
-  r.ratio = {std::exp(change), std::exp(near - arm(less)),
-             std::exp(far + arm(more)), count};
+  r.ratio = {std::exp(change), std::exp(least - arm), std::exp(most + arm)};
+  const double size = least > 0 ? least : most < 0 ? -most : 0;
   r.p = 1;
-  const auto tail = [](double size, const Variance& v) {
-    return v.value > 0
-               ? record::StudentTail(size / std::sqrt(v.value), v.freedom)
-           : size == 0 ? 1.0
-                       : 0.0;
-  };
-  if (near > 0) r.p = tail(near, less);
-  if (far < 0) r.p = tail(-far, more);
+  if (size > 0)
+    r.p = root > 0 ? record::StudentTail(size / root, error.freedom) : 0;
   return r;
 }
 
 // The geometric mean over cells. Cells of a batch may have been disturbed
 // together, so that what moves them counts as one.
-TimeRatio MeanOf(const Cells& cells,
-                 const std::map<std::string, RunNoise>& noise) {
+TimeRatio MeanOf(const Cells& cells, const NoiseByPass& noise) {
   const auto n = static_cast<double>(cells.size());
   double change = 0, drift = 0;
-  std::vector<Variance> less, more, run;
+  std::vector<Variance> errors, run;
   std::map<std::string, std::vector<Variance>> batches;
   for (const Prepared* p : cells) {
     change += p->change / n;
-    drift += p->cell->drift / n;
-    less.push_back(Scaled(p->less, 1 / (n * n)));
-    more.push_back(Scaled(p->more, 1 / (n * n)));
+    drift += p->drift / n;
+    errors.push_back(Scaled(p->error, 1 / (n * n)));
     const RunNoise& of_pass = noise.at(p->cell->pass);
     batches[p->cell->batch].push_back(CellNoise(of_pass, p->share));
     run.push_back(RunShift(of_pass, p->share));
   }
   // Of terms that move together roots add, not squares.
   const auto together = [n](const std::vector<Variance>& terms) {
-    Variance sum;
-    for (const Variance& v : terms) sum.value += std::sqrt(v.value) / n;
-    return Variance{sum.value * sum.value, terms.front().freedom};
+    double sum = 0;
+    for (const Variance& v : terms) sum += std::sqrt(v.value) / n;
+    return Variance{sum * sum, terms.front().freedom};
   };
-  for (const auto& [batch, terms] : batches) {
-    less.push_back(together(terms));
-    more.push_back(less.back());
-  }
-  less.push_back(together(run));
-  more.push_back(less.back());
-  return RatioOf(change, drift, Sum(less), Sum(more),
-                 static_cast<int>(cells.size()));
+  for (const auto& [batch, terms] : batches) errors.push_back(together(terms));
+  errors.push_back(together(run));
+  return RatioOf(change, drift, Sum(errors));
 }
 
 void Adjust(const std::vector<TimeRatio*>& ratios) {
   std::vector<double> p;
   for (const TimeRatio* r : ratios) p.push_back(r->p);
-  const std::vector<double> adjusted = record::Holm(p);
+  const std::vector<double> adjusted = record::BenjaminiHochberg(p);
   for (size_t i = 0; i < ratios.size(); ++i) ratios[i]->p = adjusted[i];
 }
 
 }  // namespace
+
+RunTime TimeOf(std::vector<double> samples) {
+  std::erase_if(samples, [](double ns) { return !(ns > 0); });
+  RunTime time;
+  if (samples.empty()) return time;
+  time.median = Median(samples);
+  for (double& ns : samples) ns = std::abs(ns - time.median.value);
+  const auto n = static_cast<double>(samples.size());
+  // Of normal samples the median of distances is .674 standard deviations, and
+  // the median's error is sqrt(pi / 2) times the mean's.
+  time.error = MedianOf(std::move(samples)) / kNormalMad *
+               std::sqrt(M_PI / 2 / n) * (1 + 1 / n) / time.median.value;
+  return time;
+}
 
 Shifts ComputeShifts(const std::vector<TimedCell>& cells) {
   Shifts shifts;
@@ -334,15 +344,13 @@ Shifts ComputeShifts(const std::vector<TimedCell>& cells) {
     passes[p.cell->pass].push_back(&p);
     all.push_back(&p);
   }
-  shifts.noise = NoiseByPass(passes);
+  shifts.noise = NoiseOfEach(passes, all);
   for (size_t i = 0; i < prepared.size(); ++i) {
     const Prepared& p = prepared[i];
     const RunNoise& noise = shifts.noise.at(p.cell->pass);
-    const Variance own = CellNoise(noise, p.share);
-    const Variance run = RunShift(noise, p.share);
-    *ratios[i] =
-        RatioOf(p.change, p.cell->drift, Sum(std::vector{p.less, own, run}),
-                Sum(std::vector{p.more, own, run}), 1);
+    *ratios[i] = RatioOf(p.change, p.drift,
+                         Sum(std::vector{p.error, CellNoise(noise, p.share),
+                                         RunShift(noise, p.share)}));
   }
   Adjust(ratios);
   ratios = {&shifts.all};

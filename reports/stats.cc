@@ -105,12 +105,12 @@ Estimate MeanOverSeeds(const std::vector<Estimate>& readings) {
   return {test.mean, test.low, test.high, test.count};
 }
 
-std::vector<Difference> DifferencesFrom(
-    const BySeed& base, const std::vector<const BySeed*>& others) {
+std::vector<Difference> Differences(
+    const std::vector<std::pair<const BySeed*, const BySeed*>>& pairs) {
   std::vector<Difference> differences;
   std::vector<double> p;
-  for (const BySeed* other : others) {
-    differences.push_back(DifferenceOf(base, *other));
+  for (const auto& [base, other] : pairs) {
+    differences.push_back(DifferenceOf(*base, *other));
     p.push_back(differences.back().p);
   }
   const std::vector<double> adjusted = record::Holm(p);
@@ -123,6 +123,13 @@ std::vector<Difference> DifferencesFrom(
     d.tie = !sure || std::abs(d.bits.value) <= kTieBits;
   }
   return differences;
+}
+
+std::vector<Difference> DifferencesFrom(
+    const BySeed& base, const std::vector<const BySeed*>& others) {
+  std::vector<std::pair<const BySeed*, const BySeed*>> pairs;
+  for (const BySeed* other : others) pairs.emplace_back(&base, other);
+  return Differences(pairs);
 }
 
 PowerFit FitPower(const std::vector<std::pair<int64_t, double>>& points) {

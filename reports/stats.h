@@ -56,6 +56,10 @@ struct Difference {
   bool tie = true;
 };
 
+/// One for each pair: how the second stands against the first.
+std::vector<Difference> Differences(
+    const std::vector<std::pair<const BySeed*, const BySeed*>>& pairs);
+
 /// One for each of the others.
 std::vector<Difference> DifferencesFrom(
     const BySeed& base, const std::vector<const BySeed*>& others);
