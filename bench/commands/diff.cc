@@ -6,10 +6,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <memory>
-#include <set>
 
 #include "bench/cli_parse.h"
 #include "bench/command.h"
@@ -34,22 +32,24 @@ its check in B alone; slower and bigger are shares, worse is in bits a byte or
 in accuracy. With --strict it is 4 when noise was found in a run, and 2 when
 the machines, compilers or settings differ.)";
 
+const std::map<std::string, reports::DiffFormat> kFormats = {
+    {"text", reports::DiffFormat::kText},
+    {"markdown", reports::DiffFormat::kMarkdown},
+    {"json", reports::DiffFormat::kJson}};
+
 struct DiffOptions {
-  std::vector<std::string> runs, versus;
-  std::string only, pass, fail_on, same;
-  reports::DiffFormat format = reports::DiffFormat::kText;
+  std::vector<std::string> runs, versus, passes;
+  std::string only, fail_on, same, format = "text";
   bool all = false, strict = false;
 };
 
 Result<std::vector<record::Run>> ReadRuns(const std::vector<std::string>& names,
                                           const Host& host) {
-  std::error_code ignored;
   std::vector<record::Run> runs;
   for (const std::string& name : names) {
-    Result<record::Run> run = record::ReadRun(
-        std::filesystem::is_directory(name, ignored) ? name + "/run.jsonl"
-                                                     : name);
+    Result<record::Run> run = record::ReadRun(record::RunFile(name));
     if (!run.ok()) return run.status();
+    run->path = name;
     for (const std::string& warning : run->warnings)
       fmt::print(host.err, "saccade: {}\n", warning);
     runs.push_back(std::move(*run));
@@ -57,20 +57,18 @@ Result<std::vector<record::Run>> ReadRuns(const std::vector<std::string>& names,
   return runs;
 }
 
-// Leaves what the options ask for.
+// Leaves what the options ask for. What is of no variant or pass stays.
 void Filter(const DiffOptions& o, std::vector<record::Run>* runs) {
-  const std::vector<std::string> globs = Split(o.only, ','),
-                                 passes = Split(o.pass, ',');
+  const std::vector<std::string> globs = SplitSpecs(o.only);
   const auto unwanted = [&](const record::Record& r) {
-    const std::string variant = r.Text("variant"), pass = r.Text("pass");
-    const bool wanted =
-        globs.empty() || variant.empty() ||
-        std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
-          return GlobMatches(glob, variant);
-        });
-    return !wanted ||
-           (!passes.empty() && !pass.empty() &&
-            std::find(passes.begin(), passes.end(), pass) == passes.end());
+    const std::string variant = r.Text("variant"), peer = r.Text("peer"),
+                      pass = r.Text("pass");
+    const bool named = globs.empty() || (variant + peer).empty() ||
+                       AnyMatches(globs, variant) || AnyMatches(globs, peer);
+    const bool passes =
+        o.passes.empty() || pass.empty() ||
+        std::find(o.passes.begin(), o.passes.end(), pass) != o.passes.end();
+    return !named || !passes;
   };
   for (record::Run& run : *runs) std::erase_if(run.records, unwanted);
 }
@@ -142,7 +140,8 @@ int RunDiff(const DiffOptions& o, const Host& host) {
         Invalid(diff.gaps.empty() ? "nothing of these runs is compared"
                                   : "these runs have no measurement in common"),
         host);
-  fmt::print(host.out, "{}", reports::ShowDiff(diff, o.format, o.all));
+  fmt::print(host.out, "{}",
+             reports::ShowDiff(diff, kFormats.at(o.format), o.all));
   if (o.fail_on.empty()) return kExitOk;
   const auto beyond = reports::Beyond(diff, limits);
   for (const reports::DiffRow* row : beyond)
@@ -152,16 +151,16 @@ int RunDiff(const DiffOptions& o, const Host& host) {
 
 Action Declare(CLI::App& app) {
   const auto o = std::make_shared<DiffOptions>();
-  const std::map<std::string, reports::DiffFormat> formats = {
-      {"text", reports::DiffFormat::kText},
-      {"markdown", reports::DiffFormat::kMarkdown},
-      {"json", reports::DiffFormat::kJson}};
   app.add_option("RUN", o->runs,
                  "Folders or run.jsonl files: A and B; with --vs those of A")
       ->required();
   app.add_option("--vs", o->versus, "Runs of B, when there are more than one");
-  app.add_option("--only", o->only, "Globs over variants");
-  app.add_option("--pass", o->pass, "Of forward, backward, decode");
+  app.add_option("--only", o->only,
+                 "Variants and peers: globs over spec strings and names");
+  app.add_option("--pass", o->passes, "Of forward, backward, decode")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"forward", "backward", "decode"}));
   app.add_option("--fail-on", o->fail_on,
                  "Limits that set the exit code: slower>3%,bigger>1%,"
                  "worse>0.02,broken");
@@ -169,7 +168,8 @@ Action Declare(CLI::App& app) {
                  "How near to 1 a whole interval must lie: 3%, or the limit of "
                  "slower if that is less");
   app.add_option("--format", o->format, "text, markdown or json")
-      ->transform(CLI::CheckedTransformer(formats).description(""));
+      ->check(CLI::IsMember({"text", "markdown", "json"}))
+      ->capture_default_str();
   app.add_flag("--all", o->all, "Show what is the same too");
   app.add_flag(
       "--strict", o->strict,
