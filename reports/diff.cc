@@ -4,11 +4,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
-#include "nearest.h"
 #include "reports/diff_parts.h"
 #include "reports/text.h"
 
@@ -25,54 +23,6 @@ double Rounded(double value) { return std::round(value * 1000) / 1000; }
 constexpr std::array<std::string_view, 10> kNames = {
     "same",   "unclear", "faster", "slower", "smaller",
     "bigger", "better",  "worse",  "mended", "broken"};
-
-// What may be limited, and whether in shares.
-constexpr struct {
-  Change change;
-  bool share;
-  bool amount;
-} kLimited[] = {{Change::kSlower, true, true},
-                {Change::kBigger, true, true},
-                {Change::kWorse, false, true},
-                {Change::kBroken, false, false}};
-
-std::string_view Trimmed(std::string_view text) {
-  const size_t begin = std::min(text.find_first_not_of(' '), text.size());
-  text.remove_prefix(begin);
-  return text.substr(0, text.find_last_not_of(' ') + 1);
-}
-
-Result<DiffLimit> ParseLimit(std::string_view text) {
-  const size_t more = text.find('>');
-  const std::string_view name = Trimmed(text.substr(0, more));
-  const auto* known =
-      std::find_if(std::begin(kLimited), std::end(kLimited),
-                   [&](const auto& k) { return NameOf(k.change) == name; });
-  if (known == std::end(kLimited)) {
-    std::vector<std::string_view> names;
-    for (const auto& k : kLimited) names.push_back(NameOf(k.change));
-    return Invalid(
-        fmt::format("'{}' is none of slower, bigger, worse, broken{}", name,
-                    DidYouMean(name, names)));
-  }
-  DiffLimit limit = {known->change};
-  if (more == std::string_view::npos) return limit;
-  std::string_view number = Trimmed(text.substr(more + 1));
-  const bool percent = number.ends_with('%');
-  if (percent) number = Trimmed(number.substr(0, number.size() - 1));
-  const auto [end, error] = std::from_chars(
-      number.data(), number.data() + number.size(), limit.beyond);
-  const bool whole =
-      error == std::errc() && end == number.data() + number.size();
-  if (!known->amount || !whole || percent != known->share ||
-      !(limit.beyond >= 0 && limit.beyond < 1e6))
-    return Invalid(fmt::format("'{}' is no limit; write {}", Trimmed(text),
-                               !known->amount ? std::string(name)
-                               : known->share ? fmt::format("{}>3%", name)
-                                              : fmt::format("{}>0.02", name)));
-  if (percent) limit.beyond /= 100;
-  return limit;
-}
 
 // By how much a row changed, in the unit of a limit; without a number, more
 // than any.
@@ -171,19 +121,6 @@ Diff MakeDiff(const std::vector<Run>& a, const std::vector<Run>& b,
   CompareBytes(a, b, &diff);
   CompareReadings(a, b, &diff);
   return diff;
-}
-
-Result<std::vector<DiffLimit>> ParseLimits(std::string_view text) {
-  std::vector<DiffLimit> limits;
-  while (!text.empty()) {
-    const size_t comma = std::min(text.find(','), text.size());
-    const Result<DiffLimit> limit = ParseLimit(text.substr(0, comma));
-    if (!limit.ok()) return limit.status();
-    limits.push_back(*limit);
-    text.remove_prefix(std::min(comma + 1, text.size()));
-  }
-  if (limits.empty()) return Invalid("an empty list");
-  return limits;
 }
 
 std::vector<const DiffRow*> Beyond(const Diff& diff,

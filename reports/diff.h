@@ -97,10 +97,6 @@ struct DiffLimit {
   double beyond = 0;  // a share of times and bytes; bits or accuracy
 };
 
-/// "slower>3%,bigger>1%,worse>0.02,broken"; without > any is too much.
-/// kInvalid names the part.
-Result<std::vector<DiffLimit>> ParseLimits(std::string_view text);
-
 /// The rows of `diff` that go beyond the limits; a check that broke always
 /// does.
 std::vector<const DiffRow*> Beyond(const Diff& diff,

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "bench/cli.h"
+#include "bench/diff_limits.h"
 #include "reports/text.h"
 #include "tests/report_fixture.h"
 
@@ -202,7 +203,7 @@ TEST_CASE("bytes are exact, but growth, which is measured") {
   // From nothing to something is more than any share.
   Records grown = a;
   grown[0]["state_bytes"] = 1;
-  const auto limits = ParseLimits("bigger>500%");
+  const auto limits = bench::ParseLimits("bigger>500%");
   REQUIRE(limits.ok());
   CHECK(Beyond(Of(a, grown), *limits).size() == 1);
 }
@@ -244,7 +245,7 @@ TEST_CASE("a check that fails in B alone is a regression under any limit") {
   const Diff diff = Of(a, b);
   CHECK(Count(diff.checks, Change::kBroken) == 1);
   CHECK(Count(diff.checks, Change::kMended) == 1);
-  const auto limits = ParseLimits("slower>50%");
+  const auto limits = bench::ParseLimits("slower>50%");
   REQUIRE(limits.ok());
   const auto beyond = Beyond(diff, *limits);
   REQUIRE(beyond.size() == 1);
@@ -289,7 +290,7 @@ TEST_CASE("what differs beside the figures is said first") {
 
 TEST_CASE("limits are read strictly") {
   const auto limits =
-      ParseLimits("slower>3%, bigger > 1.5% ,worse>0.02,broken");
+      bench::ParseLimits("slower>3%, bigger > 1.5% ,worse>0.02,broken");
   REQUIRE(limits.ok());
   REQUIRE(limits->size() == 4);
   CHECK((*limits)[0].beyond == doctest::Approx(0.03));
@@ -301,9 +302,9 @@ TEST_CASE("limits are read strictly") {
         "worse>2%", "worse>x", "faster>3%", "broken>1", "slower>3%%",
         "slower>1e9%", "slower>3% bigger"}) {
     CAPTURE(bad);
-    CHECK_FALSE(ParseLimits(bad).ok());
+    CHECK_FALSE(bench::ParseLimits(bad).ok());
   }
-  CHECK(Mentions(ParseLimits("slowr>3%").status().message(), "slower"));
+  CHECK(Mentions(bench::ParseLimits("slowr>3%").status().message(), "slower"));
 }
 
 // ---- the command

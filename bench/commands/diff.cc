@@ -11,6 +11,7 @@
 
 #include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/diff_limits.h"
 
 namespace saccade::bench {
 namespace {
@@ -73,17 +74,6 @@ void Filter(const DiffOptions& o, std::vector<record::Run>* runs) {
   for (record::Run& run : *runs) std::erase_if(run.records, unwanted);
 }
 
-// "3%", "0.03" is not: what is meant must be plain.
-Result<double> ParseShare(std::string text) {
-  const bool percent = text.ends_with('%');
-  if (percent) text.pop_back();
-  const Result<std::vector<reports::DiffLimit>> limit =
-      reports::ParseLimits("slower>" + text + "%");
-  if (!percent || !limit.ok() || limit->size() != 1)
-    return Invalid(fmt::format("--same: '{}' is no share; write 3%", text));
-  return limit->front().beyond;
-}
-
 // What is checked for beyond some limit cannot be called the same below it.
 double SameWithin(const std::vector<reports::DiffLimit>& limits) {
   double within = 0.03;
@@ -115,14 +105,16 @@ int RunDiff(const DiffOptions& o, const Host& host) {
   std::vector<reports::DiffLimit> limits;
   if (!o.fail_on.empty()) {
     const Result<std::vector<reports::DiffLimit>> parsed =
-        reports::ParseLimits(o.fail_on);
+        ParseLimits(o.fail_on);
     if (!parsed.ok())
       return Complain(Invalid("--fail-on: " + parsed.status().message()), host);
     limits = *parsed;
   }
-  const Result<double> same =
-      o.same.empty() ? Result<double>(SameWithin(limits)) : ParseShare(o.same);
-  if (!same.ok()) return Complain(same.status(), host);
+  const Result<double> same = o.same.empty()
+                                  ? Result<double>(SameWithin(limits))
+                                  : ParsePercent(o.same);
+  if (!same.ok())
+    return Complain(Invalid("--same: " + same.status().message()), host);
   Result<std::vector<record::Run>> runs_a = ReadRuns(a, host);
   if (!runs_a.ok()) return Complain(runs_a.status(), host);
   Result<std::vector<record::Run>> runs_b = ReadRuns(b, host);
