@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Measures what `saccade diff` can be trusted with on this machine: the program
 # against itself, where every verdict but "same" and "unclear" is wrong, and
 # against itself with every timed pass made 5 % longer, which it should find
@@ -26,6 +26,7 @@ else
   out=$(mktemp -d)
   trap 'rm -rf "$out"' EXIT
 fi
+mkdir -p "$out"
 
 measure() { # FOLDER [OPTION...]
   echo "measuring $1" >&2

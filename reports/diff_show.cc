@@ -265,10 +265,9 @@ std::vector<Sheet> SheetsOf(const Diff& diff, bool all) {
     sheets.push_back(SheetOf(diff.checks, "check", all));
   if (!diff.means.empty()) sheets.push_back(MeansOf(diff));
   if (!diff.times.empty()) sheets.push_back(SheetOf(diff.times, "time", all));
-  if (!diff.bytes.empty())
-    sheets.push_back(SheetOf(diff.bytes, "size in memory", all));
+  if (!diff.bytes.empty()) sheets.push_back(SheetOf(diff.bytes, "size", all));
   if (!diff.readings.empty())
-    sheets.push_back(SheetOf(diff.readings, "reading of models", all));
+    sheets.push_back(SheetOf(diff.readings, "reading", all));
   if (!diff.gaps.empty()) sheets.push_back(GapsOf(diff));
   return sheets;
 }
