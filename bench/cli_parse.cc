@@ -156,4 +156,13 @@ bool GlobMatches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
+bool AnyMatches(const std::vector<std::string>& patterns,
+                std::string_view spec) {
+  const std::string_view name = spec.substr(0, spec.find_first_of(":+"));
+  return !spec.empty() &&
+         std::any_of(patterns.begin(), patterns.end(), [&](const auto& p) {
+           return GlobMatches(p, spec) || GlobMatches(p, name);
+         });
+}
+
 }  // namespace saccade::bench

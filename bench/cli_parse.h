@@ -36,6 +36,11 @@ std::vector<std::string> SplitSpecs(std::string_view text);
 /// any one character.
 bool GlobMatches(std::string_view pattern, std::string_view name);
 
+/// Whether one of the patterns matches a spec string, or its variant's name
+/// alone. An empty spec is matched by none.
+bool AnyMatches(const std::vector<std::string>& patterns,
+                std::string_view spec);
+
 }  // namespace saccade::bench
 
 #endif  // SACCADE_BENCH_CLI_PARSE_H_

@@ -77,6 +77,18 @@ Estimate Median(std::vector<double> samples) {
   return median;
 }
 
+double MedianCoverage(int samples) {
+  if (samples < 1) return 0;
+  if (samples > 200) return 0.95;
+  const size_t out = OutsideInterval(static_cast<size_t>(samples));
+  double term = std::pow(0.5, samples), tail = term;
+  for (size_t i = 1; i <= out; ++i) {
+    term *= (samples - static_cast<double>(i) + 1) / static_cast<double>(i);
+    tail += term;
+  }
+  return 1 - 2 * tail;
+}
+
 Estimate MeanOverSeeds(const std::vector<Estimate>& readings) {
   std::vector<Estimate> known;
   for (const Estimate& reading : readings) {
@@ -93,12 +105,12 @@ Estimate MeanOverSeeds(const std::vector<Estimate>& readings) {
   return {test.mean, test.low, test.high, test.count};
 }
 
-std::vector<Difference> DifferencesFrom(
-    const BySeed& base, const std::vector<const BySeed*>& others) {
+std::vector<Difference> Differences(
+    const std::vector<std::pair<const BySeed*, const BySeed*>>& pairs) {
   std::vector<Difference> differences;
   std::vector<double> p;
-  for (const BySeed* other : others) {
-    differences.push_back(DifferenceOf(base, *other));
+  for (const auto& [base, other] : pairs) {
+    differences.push_back(DifferenceOf(*base, *other));
     p.push_back(differences.back().p);
   }
   const std::vector<double> adjusted = record::Holm(p);
@@ -111,6 +123,13 @@ std::vector<Difference> DifferencesFrom(
     d.tie = !sure || std::abs(d.bits.value) <= kTieBits;
   }
   return differences;
+}
+
+std::vector<Difference> DifferencesFrom(
+    const BySeed& base, const std::vector<const BySeed*>& others) {
+  std::vector<std::pair<const BySeed*, const BySeed*>> pairs;
+  for (const BySeed* other : others) pairs.emplace_back(&base, other);
+  return Differences(pairs);
 }
 
 PowerFit FitPower(const std::vector<std::pair<int64_t, double>>& points) {

@@ -30,6 +30,10 @@ bool Overlap(const Estimate& a, const Estimate& b);
 /// distribution. NaN samples are left out.
 Estimate Median(std::vector<double> samples);
 
+/// The chance that Median's interval of that many samples holds the true
+/// median: .95 or more from six on, less of fewer.
+double MedianCoverage(int samples);
+
 /// Mean of one value a seed; Student's interval from two seeds on, and the
 /// interval of the lone reading otherwise.
 Estimate MeanOverSeeds(const std::vector<Estimate>& readings);
@@ -51,6 +55,10 @@ struct Difference {
   /// Not surely different, or by no more than kTieBits.
   bool tie = true;
 };
+
+/// One for each pair: how the second stands against the first.
+std::vector<Difference> Differences(
+    const std::vector<std::pair<const BySeed*, const BySeed*>>& pairs);
 
 /// One for each of the others.
 std::vector<Difference> DifferencesFrom(

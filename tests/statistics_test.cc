@@ -130,5 +130,29 @@ TEST_CASE("with one seed the intervals of both readings must leave zero out") {
   CHECK_FALSE(differences[1].tie);
 }
 
+TEST_CASE("false discoveries: the example of Benjamini & Hochberg 1995") {
+  // Their table of 15 p values: four are rejected at .05, by Holm three.
+  const std::vector<double> p = {.0001, .0004, .0019, .0095, .0201,
+                                 .0278, .0298, .0344, .0459, .3240,
+                                 .4262, .5719, .6528, .7590, 1.000};
+  const std::vector<double> adjusted = BenjaminiHochberg(p), holm = Holm(p);
+  int rejected = 0, by_holm = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    rejected += adjusted[i] < 0.05;
+    by_holm += holm[i] < 0.05;
+    CHECK(adjusted[i] <= holm[i]);
+  }
+  CHECK(rejected == 4);
+  CHECK(by_holm == 3);
+  CHECK(adjusted[3] == Approx(.0095 * 15 / 4));
+  CHECK(adjusted[14] == 1);
+  // In any order, and without those that are not known.
+  const std::vector<double> few =
+      BenjaminiHochberg(std::vector{.04, kNaN, .01});
+  CHECK(few[0] == Approx(.04));
+  CHECK(std::isnan(few[1]));
+  CHECK(few[2] == Approx(.02));
+}
+
 }  // namespace
 }  // namespace saccade::record

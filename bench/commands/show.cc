@@ -79,14 +79,8 @@ struct Filter {
   bool Takes(const record::Record& r) const {
     return (IsOneOf(kinds, "all") || IsOneOf(kinds, r.kind())) &&
            (passes.empty() || IsOneOf(passes, r.Text("pass"))) &&
-           (globs.empty() || Named(r.Text("variant")) || Named(r.Text("peer")));
-  }
-  bool Named(const std::string& spec) const {
-    const std::string name = spec.substr(0, spec.find_first_of(":+"));
-    return std::any_of(globs.begin(), globs.end(), [&](const auto& glob) {
-      return !spec.empty() &&
-             (GlobMatches(glob, spec) || GlobMatches(glob, name));
-    });
+           (globs.empty() || AnyMatches(globs, r.Text("variant")) ||
+            AnyMatches(globs, r.Text("peer")));
   }
 };
 

@@ -48,6 +48,16 @@ double IncompleteBeta(double x, double y, double a, double b) {
                                    : 1 - front * BetaFraction(y, b, a) / b;
 }
 
+// P values with their places, the least first; NaN is left out.
+std::vector<std::pair<double, size_t>> Ordered(std::span<const double> p) {
+  std::vector<std::pair<double, size_t>> order;
+  for (size_t i = 0; i < p.size(); ++i) {
+    if (!std::isnan(p[i])) order.emplace_back(p[i], i);
+  }
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
 }  // namespace
 
 double StudentTail(double t, double freedom) {
@@ -82,17 +92,26 @@ MeanTest TestMean(std::span<const double> samples) {
 }
 
 std::vector<double> Holm(std::span<const double> p) {
-  std::vector<std::pair<double, size_t>> order;
-  for (size_t i = 0; i < p.size(); ++i) {
-    if (!std::isnan(p[i])) order.emplace_back(p[i], i);
-  }
-  std::sort(order.begin(), order.end());
+  const auto order = Ordered(p);
   std::vector<double> adjusted(p.size(), kNaN);
   double least = 0;
   for (size_t i = 0; i < order.size(); ++i) {
     const auto left = static_cast<double>(order.size() - i);
     least = std::max(least, std::min(left * order[i].first, 1.0));
     adjusted[order[i].second] = least;
+  }
+  return adjusted;
+}
+
+std::vector<double> BenjaminiHochberg(std::span<const double> p) {
+  const auto order = Ordered(p);
+  std::vector<double> adjusted(p.size(), kNaN);
+  double most = 1;
+  for (size_t i = order.size(); i-- > 0;) {
+    const double factor =
+        static_cast<double>(order.size()) / static_cast<double>(i + 1);
+    most = std::min(most, factor * order[i].first);
+    adjusted[order[i].second] = most;
   }
   return adjusted;
 }
