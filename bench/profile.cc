@@ -2,16 +2,21 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
-#include <iterator>
 #include <vector>
 
 #include "nearest.h"
+#include "record/file.h"
 
 namespace saccade::bench {
 namespace {
 
+constexpr int64_t kMaxFile = int64_t{1} << 20;
+constexpr int kMaxDepth = 16;
+
 Result<nlohmann::json> Parse(std::string_view name, std::string_view text) {
+  if (record::JsonDepth(text) > kMaxDepth)
+    return Invalid(
+        fmt::format("{}: nested deeper than {} levels", name, kMaxDepth));
   try {
     nlohmann::json profile = nlohmann::json::parse(text);
     if (profile.is_object()) return profile;
@@ -25,10 +30,8 @@ Result<nlohmann::json> Parse(std::string_view name, std::string_view text) {
 
 Result<nlohmann::json> LoadProfile(const std::string& name) {
   if (name.ends_with(".json")) {
-    std::ifstream in(name, std::ios::binary);
-    if (!in) return IoError(fmt::format("{}: cannot be read", name));
-    const std::string text{std::istreambuf_iterator<char>(in), {}};
-    return Parse(name, text);
+    const Result<std::string> text = record::ReadFile(name, kMaxFile);
+    return text.ok() ? Parse(name, *text) : text.status();
   }
   std::vector<std::string_view> names;
   for (const BuiltInProfile& p : BuiltInProfiles()) {

@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
 #include "bench/learn/random.h"
+#include "record/file.h"
 
 namespace saccade::bench {
 
@@ -64,10 +63,10 @@ Status CheckSameRun(const record::Record& before, const record::Json& now) {
 }
 
 std::string DigestOfFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
-  if (!in || bytes.empty()) return "unknown";
-  return fmt::format("{:016x}", Hash(bytes));
+  constexpr int64_t kMaxFile = int64_t{1} << 32;
+  const Result<std::string> bytes = record::ReadFile(path, kMaxFile);
+  if (!bytes.ok() || bytes->empty()) return "unknown";
+  return fmt::format("{:016x}", Hash(*bytes));
 }
 
 }  // namespace saccade::bench
