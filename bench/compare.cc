@@ -43,12 +43,12 @@ int Comparison::Run() {
   Status status = look ? Status() : CheckCorpus();
   if (status.ok()) status = Begin();
   if (!status.ok()) {
-    fmt::print(host_.err, "saccade: {}\n", status.message());
+    Say(host_, status.message());
     return kExitUsage;
   }
   if (o_.dry_run) return DryRun();
   if (recorded_.Complete()) {
-    fmt::print(host_.err, "saccade: this run is complete\n");
+    progress_.Say("this run is complete");
     return Report({});
   }
   std::optional<StopWatchdog> watchdog;
@@ -74,12 +74,11 @@ int Comparison::Run() {
 void Comparison::SayInterrupted() {
   const Status last =
       sink_->Finish("interrupted", "stopped by a signal", Elapsed());
-  fmt::print(host_.err,
-             "saccade: interrupted; what was measured is in {0}: `saccade "
-             "report {1}` makes a report of it, `saccade compare --resume {1}` "
-             "goes on\n",
-             sink_->path(), o_.out);
-  if (!last.ok()) fmt::print(host_.err, "saccade: {}\n", last.message());
+  Say(host_, fmt::format("interrupted; what was measured is in {0}: `saccade "
+                         "report {1}` makes a report of it, `saccade compare "
+                         "--resume {1}` goes on",
+                         sink_->path(), o_.out));
+  if (!last.ok()) Say(host_, last.message());
   host_.err.flush();
 }
 
@@ -96,12 +95,11 @@ Status Comparison::Begin() {
   if (!corpus_.empty()) header["corpus"] = corpus_;
   Result<std::unique_ptr<RecordSink>> sink = std::unique_ptr<RecordSink>();
   const bool nothing = o_.resume && NothingBegun(o_.out);
-  if (nothing) {
-    fmt::print(host_.err,
-               "saccade: {}/run.jsonl is empty: a new run begins there, with "
-               "the {} profile\n",
-               o_.out, o_.profile);
-  }
+  if (nothing)
+    progress_.Say(
+        fmt::format("{}/run.jsonl is empty: a new run begins there, with the "
+                    "{} profile",
+                    o_.out, o_.profile));
   if (o_.resume && !nothing) {
     Result<record::Run> run = record::ReadRun(o_.out + "/run.jsonl");
     if (!run.ok()) return run.status();
@@ -126,6 +124,9 @@ Status Comparison::Begin() {
 Status Comparison::Write(const Json& r) {
   const std::string kind = r.value("kind", "");
   if (kind != "peak" && kind != "noise" && recorded_.Find(r)) return {};
+  const std::string brief =
+      host_.talk == Talk::kVerbose ? Brief(r) : std::string();
+  if (!brief.empty()) progress_.Say(brief);
   return sink_->Write(r);
 }
 
@@ -137,11 +138,11 @@ int Comparison::Report(const Status& measured) {
                                           measured.message(), Elapsed());
   if (status.ok()) status = last;
   if (!status.ok())
-    fmt::print(host_.err, "saccade: {}; what was measured is in {}\n",
-               status.message(), sink_->path());
+    Say(host_, fmt::format("{}; what was measured is in {}", status.message(),
+                           sink_->path()));
   const Result<record::Run> run = record::ReadRun(sink_->path());
   if (!run.ok()) {
-    fmt::print(host_.err, "saccade: {}\n", run.status().message());
+    Say(host_, run.status().message());
     return kExitUsage;
   }
   const Status written = reports::WriteReport({sink_->path()}, o_.out);
@@ -153,10 +154,10 @@ int Comparison::Report(const Status& measured) {
     fmt::print(host_.out, "\nreport: {}\n",
                page.empty() ? o_.out + "/report.html" : page.string());
   } else {
-    fmt::print(host_.err, "saccade: {}\n", written.message());
+    Say(host_, written.message());
   }
   host_.out.flush();
-  if (!host_.out) fmt::print(host_.err, "saccade: cannot write to stdout\n");
+  if (!host_.out) Say(host_, "cannot write to stdout");
   if (!status.ok() || !written.ok() || !host_.out) return kExitUsage;
   return failed_ ? kExitFailedCheck : kExitOk;
 }

@@ -17,6 +17,10 @@
 #include "bench/speed.h"
 #include "bench/workload.h"
 
+namespace CLI {
+class App;
+}
+
 namespace saccade::bench {
 
 /// Cells to measure: all combinations.
@@ -71,8 +75,8 @@ struct CompareOptions {
 /// What the command line says in place of the profile. Empty: the profile's.
 struct CompareOverrides {
   std::string profile = "quick";
-  std::string only, measures, probes, protocols, peers, lengths, dims, dtypes, threads,
-      passes, masks;
+  std::string only, measures, probes, protocols, peers, lengths, dims, dtypes,
+      threads, passes, masks;
   std::string budget, longest, out, resume, command, note;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
@@ -84,6 +88,10 @@ struct CompareOverrides {
     return seeds.empty() ? 1 : static_cast<uint64_t>(seeds.front());
   }
 };
+
+/// Declares the options that are read into `overrides`, which must outlive the
+/// app's parsing.
+void DeclareCompareOptions(CLI::App* app, CompareOverrides* overrides);
 
 /// Reads the profile and puts both together. kInvalid, kNotFound (with the
 /// nearest name) or kIo; the message names the option or the profile's key.

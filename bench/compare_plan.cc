@@ -151,7 +151,7 @@ int Comparison::DryRun() {
   if (TrainingSeconds() > 0) status = ForetellTrainings();
   fmt::print(host_.out, "\n{}", foretold_);
   if (status.ok()) return kExitOk;
-  fmt::print(host_.err, "saccade: {}\n", status.message());
+  Say(host_, status.message());
   return kExitUsage;
 }
 

@@ -35,7 +35,9 @@ inline bool Trains(std::string_view measure) {
 class Comparison {
  public:
   Comparison(const CompareOptions& options, const Host& host)
-      : o_(options), host_(host), progress_(host.err, host.terminal) {}
+      : o_(options),
+        host_(host),
+        progress_(host.err, host.terminal, host.talk == Talk::kQuiet) {}
 
   int Run();
 

@@ -40,8 +40,7 @@ Result<Corpus> ReadCorpus(std::span<const std::string> files) {
   for (const std::string& path : files) {
     Result<std::string> text = record::ReadFile(path, kMaxFile);
     if (!text.ok())
-      return Status(text.status().code(),
-                    "corpus " + text.status().message());
+      return Status(text.status().code(), "corpus " + text.status().message());
     if (Status status = CheckText(path, *text); !status.ok()) return status;
     const std::string base = std::filesystem::path(path).filename().string();
     corpus.name += corpus.name.empty() ? base : ", " + base;

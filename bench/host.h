@@ -4,6 +4,7 @@
 
 #include <iosfwd>
 #include <string>
+#include <string_view>
 
 #include "bench/interrupt.h"
 #include "bench/peer.h"
@@ -16,6 +17,13 @@ inline constexpr int kExitUsage = 2;  // also what cannot be read or written
 inline constexpr int kExitFailedCheck = 3;
 inline constexpr int kExitInterrupted = 130;
 
+/// How much is said on the way to the results.
+enum class Talk {
+  kQuiet,    // errors alone
+  kNormal,   // progress and notes
+  kVerbose,  // and each measurement as it is made
+};
+
 /// Where a command runs: its streams and what it may touch of the process.
 struct Host {
   std::ostream& out;                       // results
@@ -26,7 +34,12 @@ struct Host {
   /// Ends the process when work goes on too long after an interrupt.
   bool may_exit = false;
   PeerPlaces places = DefaultPeerPlaces();
+  Talk talk = Talk::kNormal;
 };
+
+/// A message on host.err, as one line; characters that would speak to a
+/// terminal are replaced, whoever is quoted.
+void Say(const Host& host, std::string_view message);
 
 }  // namespace saccade::bench
 

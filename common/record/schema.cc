@@ -349,7 +349,7 @@ const Kind* FindKind(std::string_view name) {
 
 std::string IdentityOf(const Json& record) {
   // What came of a measurement, and how to have it again.
-  constexpr std::string_view kOutcome =
+  static constexpr std::string_view kOutcome =
       "status reason repeat ns median_ns low_ns high_ns flops bytes peak_share "
       "bandwidth_share gflops gbps version kappa worst cases failures "
       "scratch_bytes saved_bytes state_bytes io_bytes rss_growth_bytes seconds";
