@@ -95,12 +95,14 @@ int Complain(const Status& status, const Host& host) {
 void DeclareEverywhere(CLI::App* command) {
   command
       ->add_option("--config",
-                   "Options from a TOML or INI file; what is typed goes first")
+                   "Options from a TOML or INI file; what is typed wins")
       ->type_name(kFile)
       ->group(kEverywhere);
-  command->add_flag("-q,--quiet", "Say nothing but results and errors")
+  command->add_flag("-q,--quiet")
+      ->description("Say nothing but results and errors")
       ->group(kEverywhere);
-  command->add_flag("-v,--verbose", "Say each measurement as it is made")
+  command->add_flag("-v,--verbose")
+      ->description("Say each measurement as it is made")
       ->group(kEverywhere)
       ->excludes("--quiet");
 }

@@ -117,7 +117,7 @@ Result<std::vector<std::string>> ArgumentsOf(
       return FindOption(*sub, item.name) != nullptr;
     };
     const CLI::Option* const option = FindOption(command, item.name);
-    const std::vector<CLI::App*> all = app.get_subcommands({});
+    const std::vector<const CLI::App*> all = app.get_subcommands({});
     if (section.empty() && !option && std::any_of(all.begin(), all.end(), has))
       continue;  // of commands that have it
     const std::vector<std::string_view> names = NamesOf(command);

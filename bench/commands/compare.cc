@@ -156,9 +156,9 @@ Status TakeRecordedOptions(CompareOverrides* options) {
   std::reverse(arguments.begin(), arguments.end());
   CLI::App app("", "saccade");
   CompareOverrides begun;
-  CLI::App* const command = app.add_subcommand("compare");
-  DeclareCompareOptions(command, &begun);
-  DeclareEverywhere(command);
+  CLI::App* const compare = app.add_subcommand("compare");
+  DeclareCompareOptions(compare, &begun);
+  DeclareEverywhere(compare);
   try {
     app.parse(arguments);
   } catch (const CLI::ParseError&) {

@@ -1,5 +1,6 @@
 // Reads a run's file without trusting any of it.
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "record/file.h"
 #include "record/record.h"
