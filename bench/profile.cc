@@ -6,6 +6,7 @@
 
 #include "nearest.h"
 #include "record/file.h"
+#include "record/json.h"
 
 namespace saccade::bench {
 namespace {
@@ -14,16 +15,13 @@ constexpr int64_t kMaxFile = int64_t{1} << 20;
 constexpr int kMaxDepth = 16;
 
 Result<nlohmann::json> Parse(std::string_view name, std::string_view text) {
-  if (record::JsonDepth(text) > kMaxDepth)
-    return Invalid(
-        fmt::format("{}: nested deeper than {} levels", name, kMaxDepth));
-  try {
-    nlohmann::json profile = nlohmann::json::parse(text);
-    if (profile.is_object()) return profile;
+  Result<nlohmann::json> profile =
+      record::ParseJson<nlohmann::json>(text, kMaxDepth);
+  if (!profile.ok())
+    return Invalid(fmt::format("{}: {}", name, profile.status().message()));
+  if (!profile->is_object())
     return Invalid(fmt::format("{}: a profile is a JSON object", name));
-  } catch (const nlohmann::json::parse_error& e) {
-    return Invalid(fmt::format("{}: no JSON at byte {}", name, e.byte));
-  }
+  return profile;
 }
 
 }  // namespace

@@ -27,11 +27,6 @@ Status WriteFile(const std::string& path, std::string_view bytes);
 /// names the path and where it leads.
 Status StaysInFolder(const std::string& path);
 
-/// How many brackets of a JSON text are open at once; those in strings do not
-/// count. JSON parsers keep no limit of their own, and what walks their trees
-/// recurses.
-int JsonDepth(std::string_view text);
-
 }  // namespace saccade::record
 
 #endif  // SACCADE_COMMON_RECORD_FILE_H_

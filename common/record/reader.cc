@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "record/file.h"
+#include "record/json.h"
 #include "record/record.h"
 
 namespace saccade::record {
@@ -16,14 +17,9 @@ Result<Json> ParseLine(std::string_view line) {
     return IoError(fmt::format("the line has {} bytes, more than {} allowed",
                                line.size(), kMaxLineBytes));
   }
-  if (JsonDepth(line) > kMaxDepth) {
-    return IoError(fmt::format("nested deeper than {} levels", kMaxDepth));
-  }
-  Json record = Json::parse(line.begin(), line.end(), nullptr, false);
-  if (record.is_discarded()) {
-    return IoError("not valid JSON, or a number out of range");
-  }
-  const Status status = Validate(record, Strictness::kLenient);
+  Result<Json> record = ParseJson<Json>(line, kMaxDepth);
+  if (!record.ok()) return IoError(record.status().message());
+  const Status status = Validate(*record, Strictness::kLenient);
   if (!status.ok()) return IoError(status.message());
   return record;
 }
