@@ -102,6 +102,9 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& overrides);
 /// A comma before knob= continues the spec. kNotFound with the nearest names.
 Result<std::vector<std::string>> ExpandSpecs(std::string_view text);
 
+/// That the glob matches no variant, with the nearest names.
+Status NoMatch(std::string_view glob);
+
 /// The parts of "speed" or "memory": the profile's grid for `specs`, then those
 /// of its "also", unless the command line chose the lengths. kInvalid and
 /// kNotFound name the profile's key or the option.

@@ -8,6 +8,7 @@
 
 #include "bench/learn/random.h"
 #include "record/file.h"
+#include "record/json.h"
 
 namespace saccade::bench {
 
@@ -56,8 +57,8 @@ Status CheckSameRun(const record::Record& before, const record::Json& now) {
     if (known == (here != now.end()) && (!known || *there == *here)) continue;
     return Invalid(fmt::format(
         "a run goes on only as it began: the {} was {}, and is {} now", name,
-        known ? there->dump() : "none",
-        here != now.end() ? here->dump() : "none"));
+        known ? record::Dump(*there) : "none",
+        here != now.end() ? record::Dump(*here) : "none"));
   }
   return {};
 }

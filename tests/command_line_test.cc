@@ -81,7 +81,7 @@ TEST_CASE("what is wrong with a file of options is said with its place") {
   const Folder folder;
   for (const auto& [text, says] :
        std::vector<std::pair<std::string, std::string>>{
-           {"[compare]\nlenght = 4\n", "did you mean length?"},
+           {"[compare]\nlenght = 4\n", "did you mean length"},
            {"lenght = 4\n", "no option 'lenght'"},
            {"[comapre]\nonly = \"x\"\n", "did you mean compare?"},
            {"[compare.more]\nonly = \"x\"\n", "more"},

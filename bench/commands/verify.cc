@@ -11,10 +11,10 @@
 #include "bench/choices.h"
 #include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/compare.h"
 #include "bench/compare_records.h"
 #include "bench/machine.h"
 #include "bench/progress.h"
-#include "nearest.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -46,8 +46,6 @@ struct Row {
 
 Result<std::vector<const Variant*>> Select(const std::string& only) {
   std::vector<const Variant*> chosen;
-  std::vector<std::string_view> names;
-  for (const Variant* v : Variants()) names.push_back(v->name);
   const std::vector<std::string> globs = Split(only.empty() ? "*" : only, ',');
   for (const std::string& glob : globs) {
     bool matched = false;
@@ -58,8 +56,7 @@ Result<std::vector<const Variant*>> Select(const std::string& only) {
         chosen.push_back(v);
     }
     if (!matched)
-      return NotFound(fmt::format("--only: no variant matches '{}'{}", glob,
-                                  DidYouMean(glob, names)));
+      return Status(Code::kNotFound, "--only: " + NoMatch(glob).message());
   }
   if (chosen.empty()) return Invalid("--only: an empty list of variants");
   return chosen;

@@ -50,6 +50,13 @@ Result<Tree> ParseJson(std::string_view text, int most) {
   }
 }
 
+/// A tree as text; bytes that are not UTF-8 are replaced, where the library
+/// would throw.
+template <class Tree>
+std::string Dump(const Tree& tree) {
+  return tree.dump(-1, ' ', false, Tree::error_handler_t::replace);
+}
+
 }  // namespace saccade::record
 
 #endif  // SACCADE_COMMON_RECORD_JSON_H_
