@@ -75,6 +75,8 @@ void PrintFooter(const std::string& footer, std::ostream& out) {
     if (indented != verbatim)
       fmt::print(out, "{}", indented ? ".PP\n.RS 4\n.nf\n" : ".fi\n.RE\n");
     verbatim = indented;
+    const bool first = lines.tellg() <= 1;
+    if (line.empty() && first) continue;
     if (line.empty()) {
       fmt::print(out, ".PP\n");
     } else {
