@@ -8,11 +8,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <span>
 #include <vector>
 
 #include "bench/corpus.h"
 #include "bench/rdata.h"
+#include "record/file.h"
 
 namespace saccade::bench {
 namespace {
@@ -54,9 +55,10 @@ int Run(const std::vector<std::string>& words, const fs::path& folder,
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-std::vector<uint8_t> ReadBytes(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+constexpr int64_t kMaxFile = int64_t{1} << 26;  // twenty times what it has
+
+std::span<const uint8_t> BytesOf(const std::string& text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
 
 // The last line of a program's messages: where apt says what went wrong.
@@ -130,8 +132,14 @@ Result<Corpus> ReadAusten(const std::string& cache) {
   if (!fs::exists(place / "Rdata.rdb", error)) {
     if (Status status = Fetch(cache, place); !status.ok()) return status;
   }
-  Result<std::vector<RText>> novels = ReadLazyLoad(
-      ReadBytes(place / "Rdata.rdx"), ReadBytes(place / "Rdata.rdb"));
+  const Result<std::string> index =
+      record::ReadFile(place / "Rdata.rdx", kMaxFile);
+  if (!index.ok()) return index.status();
+  const Result<std::string> data =
+      record::ReadFile(place / "Rdata.rdb", kMaxFile);
+  if (!data.ok()) return data.status();
+  const Result<std::vector<RText>> novels =
+      ReadLazyLoad(BytesOf(*index), BytesOf(*data));
   if (!novels.ok()) {
     return IoError(fmt::format("'{}': {}; remove that folder to fetch it anew",
                                place.string(), novels.status().message()));

@@ -17,6 +17,8 @@
 #include <thread>
 #include <utility>
 
+#include "record/json.h"
+
 extern char** environ;
 
 namespace saccade::bench {
@@ -97,7 +99,7 @@ Result<json> ChildProcess::Ask(const json& question, double patience,
   if (pid_ <= 0) return IoError("the child process has ended");
   if (std::exchange(paused_, false)) kill(pid_, SIGCONT);
   if (!question.is_null()) {
-    const Status said = Say(question.dump() + "\n");
+    const Status said = Say(record::Dump(question) + "\n");
     if (!said.ok()) return said;
   }
   const auto end = std::chrono::steady_clock::now() +

@@ -9,6 +9,8 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "bench/choices.h"
+#include "bench/config_file.h"
 #include "bench/memory.h"
 #include "nearest.h"
 
@@ -91,8 +93,23 @@ std::span<const Command* const> Commands() {
 }
 
 int Complain(const Status& status, const Host& host) {
-  fmt::print(host.err, "saccade: {}\n", status.message());
+  Say(host, status.message());
   return kExitUsage;
+}
+
+void DeclareEverywhere(CLI::App* command) {
+  command
+      ->add_option("--config",
+                   "Options from a TOML or INI file; what is typed wins")
+      ->type_name(kFile)
+      ->group(kEverywhere);
+  command->add_flag("-q,--quiet")
+      ->description("Say nothing but results and errors")
+      ->group(kEverywhere);
+  command->add_flag("-v,--verbose")
+      ->description("Say each measurement as it is made")
+      ->group(kEverywhere)
+      ->excludes("--quiet");
 }
 
 CommandLineParser MakeParser() {
@@ -105,6 +122,7 @@ CommandLineParser MakeParser() {
     CLI::App* const sub = app.add_subcommand(command->name, command->about);
     sub->footer(command->examples);
     parser.actions[command->name] = command->declare(*sub);
+    DeclareEverywhere(sub);
   }
   return parser;
 }
@@ -114,8 +132,10 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
     return MeasureMemory(arguments.subspan(1), host);
   const CommandLineParser parser = MakeParser();
   CLI::App& app = *parser.app;
+  const Result<std::vector<std::string>> all = TakeConfig(app, arguments);
+  if (!all.ok()) return Complain(all.status(), host);
   // CLI11 takes them from the back.
-  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  std::vector<std::string> reversed(all->rbegin(), all->rend());
   try {
     app.parse(reversed);
   } catch (const CLI::ParseError& e) {
@@ -126,11 +146,14 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
     const std::string unknown = UnknownArgument(app, arguments);
     std::string what = unknown.empty() ? e.what() : unknown;
     if (arguments.empty()) what = "say what to do";
-    fmt::print(host.err, "saccade: {}; see saccade --help\n", what);
+    Say(host, what + "; see saccade --help");
     return kExitUsage;
   }
   const CLI::App& chosen = *app.get_subcommands().front();
-  return parser.actions.at(chosen.get_name())({host, arguments, chosen});
+  Host mine = host;
+  if (chosen.count("--quiet") > 0) mine.talk = Talk::kQuiet;
+  if (chosen.count("--verbose") > 0) mine.talk = Talk::kVerbose;
+  return parser.actions.at(chosen.get_name())({mine, *all, chosen});
 }
 
 }  // namespace saccade::bench

@@ -13,31 +13,65 @@ namespace {
 constexpr int64_t kLargest = int64_t{1} << 40;
 constexpr size_t kMostNumbers = 1000;
 
-Status AddSweep(std::string_view item, std::set<int64_t>* numbers) {
-  const std::vector<std::string> parts = Split(item, ':');
+// As Split; the parts are of `text` itself.
+std::vector<std::string_view> Parts(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  while (!text.empty()) {
+    const size_t at = text.find(separator);
+    std::string_view part = text.substr(0, at);
+    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
+    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
+    if (!part.empty()) parts.push_back(part);
+    if (at == std::string_view::npos) break;
+    text.remove_prefix(at + 1);
+  }
+  return parts;
+}
+
+// What is wrong with a part of `text`, and where that part begins.
+Status Wrong(std::string_view text, std::string_view part,
+             std::string_view what) {
+  if (part.size() == text.size()) return Invalid(std::string(what));
+  return Invalid(fmt::format("{}, at character {} of '{}'", what,
+                             part.data() - text.data() + 1, text));
+}
+
+Status AddSweep(std::string_view text, std::string_view item,
+                std::set<int64_t>* numbers) {
+  const std::vector<std::string_view> parts = Parts(item, ':');
   if (parts.size() != 3 || parts[2].size() < 2)
-    return Invalid(fmt::format(
-        "'{}' is no sweep: write first:last:x2 or first:last:+256", item));
-  const Result<int64_t> first = ParseCount(parts[0]);
-  if (!first.ok()) return first.status();
-  const Result<int64_t> last = ParseCount(parts[1]);
-  if (!last.ok()) return last.status();
+    return Wrong(
+        text, item,
+        fmt::format("'{}' is no sweep: write first:last:x2 or first:last:+256",
+                    item));
   const char kind = parts[2][0];
-  const Result<int64_t> step = ParseCount(std::string_view(parts[2]).substr(1));
-  if (!step.ok()) return step.status();
-  if ((kind != 'x' && kind != '+') || (kind == 'x' && *step < 2))
-    return Invalid(fmt::format(
-        "'{}' is no step: write x2 (times two) or +256 (plus)", parts[2]));
-  if (*first > *last)
-    return Invalid(fmt::format("'{}' is empty: {} is more than {}", item,
-                               parts[0], parts[1]));
-  for (int64_t n = *first; n <= *last;
-       n = kind == 'x' ? n * *step : n + *step) {
+  if (kind != 'x' && kind != '+')
+    return Wrong(text, parts[2],
+                 fmt::format("'{}' is no step: write x2 (times two) or +256 "
+                             "(plus)",
+                             parts[2]));
+  int64_t bounds[3];  // first, last, step
+  for (int i = 0; i < 3; ++i) {
+    const std::string_view part = i == 2 ? parts[2].substr(1) : parts[i];
+    const Result<int64_t> n = ParseCount(part);
+    if (!n.ok()) return Wrong(text, part, n.status().message());
+    bounds[i] = *n;
+  }
+  const auto [first, last, step] = bounds;
+  if (kind == 'x' && step < 2)
+    return Wrong(text, parts[2],
+                 fmt::format("'{}' is no step: x2 is the least", parts[2]));
+  if (first > last)
+    return Wrong(text, item,
+                 fmt::format("'{}' is empty: {} is more than {}", item,
+                             parts[0], parts[1]));
+  for (int64_t n = first; n <= last; n = kind == 'x' ? n * step : n + step) {
     numbers->insert(n);
     if (numbers->size() > kMostNumbers)
-      return Invalid(
+      return Wrong(
+          text, item,
           fmt::format("'{}' is more than {} numbers", item, kMostNumbers));
-    if (n > kLargest / *step) break;  // the next one is past any `last`
+    if (n > kLargest / step) break;  // the next one is past any `last`
   }
   return {};
 }
@@ -68,13 +102,13 @@ Result<int64_t> ParseCount(std::string_view text) {
 
 Result<std::vector<int64_t>> ParseSweep(std::string_view text) {
   std::set<int64_t> numbers;
-  for (const std::string& item : Split(text, ',')) {
-    if (item.find(':') != std::string::npos) {
-      const Status status = AddSweep(item, &numbers);
+  for (const std::string_view item : Parts(text, ',')) {
+    if (item.find(':') != std::string_view::npos) {
+      const Status status = AddSweep(text, item, &numbers);
       if (!status.ok()) return status;
     } else {
       const Result<int64_t> n = ParseCount(item);
-      if (!n.ok()) return n.status();
+      if (!n.ok()) return Wrong(text, item, n.status().message());
       numbers.insert(*n);
     }
   }
@@ -107,17 +141,8 @@ std::string FormatDuration(double seconds) {
 }
 
 std::vector<std::string> Split(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const size_t at = text.find(separator);
-    std::string_view part = text.substr(0, at);
-    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
-    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
-    if (!part.empty()) parts.emplace_back(part);
-    if (at == std::string_view::npos) break;
-    text.remove_prefix(at + 1);
-  }
-  return parts;
+  const std::vector<std::string_view> parts = Parts(text, separator);
+  return {parts.begin(), parts.end()};
 }
 
 std::vector<std::string> SplitSpecs(std::string_view text) {

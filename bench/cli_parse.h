@@ -16,8 +16,17 @@ Result<int64_t> ParseCount(std::string_view text);
 
 /// Items separated by commas, each a count or a sweep first:last:xFACTOR or
 /// first:last:+STEP, ends included: "256:16k:x2", "100,1k:4k:+1k". Ascending,
-/// without repeats. At most 1000 numbers.
+/// without repeats. At most 1000 numbers. kInvalid says at which character.
 Result<std::vector<int64_t>> ParseSweep(std::string_view text);
+
+/// What --help says of sweeps.
+inline constexpr char kSweepHelp[] = R"(
+Numbers are written as lists and sweeps, in any mixture:
+  512,16k,1m         each by itself; k is 1024, m is 1024 k
+  256:16k:x2         from 256 to 16k, each twice the last: 256, 512, ..., 16k
+  1k:4k:+1k          from 1k to 4k in steps of 1k: 1k, 2k, 3k, 4k
+  128,1k:8k:x2,10k   several of these, put in order, each once
+The last number of a sweep is taken only where a step ends on it.)";
 
 /// Seconds from "90", "90s", "5m", "1.5h"; positive.
 Result<double> ParseDuration(std::string_view text);

@@ -45,6 +45,11 @@ namespace commands {
 /// In the order of the list.
 std::span<const Command* const> Commands();
 
+/// Options that every command has: --quiet, --verbose, --config. All are in one
+/// group, by which they can be told from the command's own.
+inline constexpr char kEverywhere[] = "Of every command";
+void DeclareEverywhere(CLI::App* command);
+
 /// Says a status on host.err and returns kExitUsage.
 int Complain(const Status& status, const Host& host);
 

@@ -50,7 +50,7 @@ int Comparison::Run() {
   if (!status.ok()) return Complain(status, host_);
   if (!recorded_.Complete()) SayNoise();
   if (recorded_.Complete()) {
-    fmt::print(host_.err, "saccade: this run is complete\n");
+    progress_.Say("this run is complete");
     return Report({});
   }
   std::optional<StopWatchdog> watchdog;
@@ -75,12 +75,11 @@ int Comparison::Run() {
 void Comparison::SayInterrupted() {
   const Status last =
       sink_->Finish("interrupted", "stopped by a signal", Elapsed());
-  fmt::print(host_.err,
-             "saccade: interrupted; what was measured is in {0}: `saccade "
-             "report {1}` makes a report of it, `saccade compare --resume {1}` "
-             "goes on\n",
-             sink_->path(), o_.out);
-  if (!last.ok()) fmt::print(host_.err, "saccade: {}\n", last.message());
+  Say(host_, fmt::format("interrupted; what was measured is in {0}: `saccade "
+                         "report {1}` makes a report of it, `saccade compare "
+                         "--resume {1}` goes on",
+                         sink_->path(), o_.out));
+  if (!last.ok()) Say(host_, last.message());
   host_.err.flush();
 }
 
@@ -89,15 +88,12 @@ bool Comparison::QuietEnough() {
   noise_ = watch_.AtStart();
   if (noise_.empty() || !o_.strict) return true;
   SayNoise();
-  fmt::print(host_.err,
-             "saccade: too noisy to begin (--strict); `saccade doctor` says "
-             "what to do\n");
+  Say(host_, "too noisy to begin (--strict); `saccade doctor` says what to do");
   return false;
 }
 
 void Comparison::SayNoise() {
-  for (const Noise& n : noise_)
-    fmt::print(host_.err, "saccade: noise: {}\n", n.reason);
+  for (const Noise& n : noise_) Say(host_, "noise: " + n.reason);
 }
 
 Status Comparison::WriteNoise(const std::vector<Noise>& noise) {
@@ -121,10 +117,10 @@ Status Comparison::Begin() {
   if (!corpus_.empty()) header_["corpus"] = corpus_;
   if (!o_.resume) return {};
   if (NothingBegun(o_.out)) {
-    fmt::print(host_.err,
-               "saccade: {}/run.jsonl is empty: a new run begins there, with "
-               "the {} profile\n",
-               o_.out, o_.profile);
+    progress_.Say(
+        fmt::format("{}/run.jsonl is empty: a new run begins there, with the "
+                    "{} profile",
+                    o_.out, o_.profile));
     return {};
   }
   Result<record::Run> run = record::ReadRun(o_.out + "/run.jsonl");
@@ -154,6 +150,9 @@ Status Comparison::OpenRecord() {
 Status Comparison::Write(const Json& r) {
   const std::string kind = r.value("kind", "");
   if (kind != "peak" && kind != "noise" && recorded_.Find(r)) return {};
+  const std::string brief =
+      host_.talk == Talk::kVerbose ? Brief(r) : std::string();
+  if (!brief.empty()) progress_.Say(brief);
   return sink_->Write(r);
 }
 
@@ -165,11 +164,11 @@ int Comparison::Report(const Status& measured) {
                                           measured.message(), Elapsed());
   if (status.ok()) status = last;
   if (!status.ok())
-    fmt::print(host_.err, "saccade: {}; what was measured is in {}\n",
-               status.message(), sink_->path());
+    Say(host_, fmt::format("{}; what was measured is in {}", status.message(),
+                           sink_->path()));
   const Result<record::Run> run = record::ReadRun(sink_->path());
   if (!run.ok()) {
-    fmt::print(host_.err, "saccade: {}\n", run.status().message());
+    Say(host_, run.status().message());
     return kExitUsage;
   }
   const Status written = reports::WriteReport({sink_->path()}, o_.out);
@@ -181,15 +180,15 @@ int Comparison::Report(const Status& measured) {
     fmt::print(host_.out, "\nreport: {}\n",
                page.empty() ? o_.out + "/report.html" : page.string());
   } else {
-    fmt::print(host_.err, "saccade: {}\n", written.message());
+    Say(host_, written.message());
   }
   host_.out.flush();
-  if (!host_.out) fmt::print(host_.err, "saccade: cannot write to stdout\n");
+  if (!host_.out) Say(host_, "cannot write to stdout");
   if (!status.ok() || !written.ok() || !host_.out) return kExitUsage;
   if (failed_) return kExitFailedCheck;
   if (!o_.strict || noise_.empty()) return kExitOk;
   SayNoise();
-  fmt::print(host_.err, "saccade: too noisy (--strict); the record is kept\n");
+  Say(host_, "too noisy (--strict); the record is kept");
   return kExitNoisy;
 }
 

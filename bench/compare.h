@@ -17,6 +17,10 @@
 #include "bench/speed.h"
 #include "bench/workload.h"
 
+namespace CLI {
+class App;
+}
+
 namespace saccade::bench {
 
 /// Cells to measure: all combinations.
@@ -73,8 +77,8 @@ struct CompareOptions {
 /// What the command line says in place of the profile. Empty: the profile's.
 struct CompareOverrides {
   std::string profile = "quick";
-  std::string only, measures, probes, protocols, peers, lengths, dims, dtypes, threads,
-      passes, masks, cache;
+  std::string only, measures, probes, protocols, peers, lengths, dims, dtypes,
+      threads, passes, masks, cache;
   std::string budget, longest, out, resume, command, note;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
@@ -88,6 +92,10 @@ struct CompareOverrides {
   }
 };
 
+/// Declares the options that are read into `overrides`, which must outlive the
+/// app's parsing.
+void DeclareCompareOptions(CLI::App* app, CompareOverrides* overrides);
+
 /// Reads the profile and puts both together. kInvalid, kNotFound (with the
 /// nearest name) or kIo; the message names the option or the profile's key.
 Result<CompareOptions> MakeCompareOptions(const CompareOverrides& overrides);
@@ -96,6 +104,9 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& overrides);
 /// stand for the variants they match with default knobs, specs for themselves.
 /// A comma before knob= continues the spec. kNotFound with the nearest names.
 Result<std::vector<std::string>> ExpandSpecs(std::string_view text);
+
+/// That the glob matches no variant, with the nearest names.
+Status NoMatch(std::string_view glob);
 
 /// The parts of "speed" or "memory": the profile's grid for `specs`, then those
 /// of its "also", unless the command line chose the lengths. kInvalid and

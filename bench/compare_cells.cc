@@ -123,9 +123,7 @@ void Comparison::FindPeers() {
     if (!one.peer) return false;
     const Status found = SpecForPeer(*one.peer, o_.specs).status();
     if (found.ok()) return false;
-    progress_.Clear();
-    fmt::print(host_.err, "saccade: {} is left out: {}\n", one.name,
-               found.message());
+    progress_.Say(fmt::format("{} is left out: {}", one.name, found.message()));
     return true;
   });
 }

@@ -11,6 +11,7 @@
 #include "bench/machine.h"
 #include "bench/profile.h"
 #include "nearest.h"
+#include "record/json.h"
 
 namespace saccade::bench {
 namespace {
@@ -236,6 +237,16 @@ void GiveTime(const CompareOverrides& over, CompareOptions* options) {
 
 }  // namespace
 
+Status NoMatch(std::string_view glob) {
+  std::vector<std::string_view> names;
+  for (const Variant* v : Variants()) names.push_back(v->name);
+  std::string plain(glob);
+  std::erase_if(plain, [](char c) { return c == '*' || c == '?'; });
+  return NotFound(
+      fmt::format("no variant matches '{}'{}; `saccade list` names them all",
+                  glob, DidYouMean(plain, names)));
+}
+
 Result<std::vector<std::string>> ExpandSpecs(std::string_view text) {
   std::vector<std::string> specs;
   const auto add = [&specs](std::string spec) {
@@ -253,9 +264,7 @@ Result<std::vector<std::string>> ExpandSpecs(std::string_view text) {
     bool matched = false;
     for (const Variant* v : Variants())
       if (GlobMatches(item, v->name)) add(std::string(v->name)), matched = true;
-    if (!matched && specs.size() == before)
-      return NotFound(fmt::format(
-          "no variant matches '{}'; `saccade list` names them all", item));
+    if (!matched && specs.size() == before) return NoMatch(item);
   }
   if (specs.empty()) return Invalid("an empty list of variants");
   return specs;
@@ -279,11 +288,10 @@ namespace {
 // Of all that decides what is measured and how. The same settings said in other
 // words differ, which is the safe side.
 uint64_t Digest(const json& profile, const CompareOverrides& o) {
-  return Hash(json::array({profile, o.only, o.measures, o.probes, o.peers,
-                           o.lengths, o.dims, o.dtypes, o.threads, o.passes,
-                           o.masks, o.budget, o.longest, o.batch, o.heads,
-                           o.kv_heads, o.corpus, o.seeds, o.protocols, o.cache})
-                  .dump());
+  return Hash(record::Dump(json::array(
+      {profile, o.only, o.measures, o.probes, o.peers, o.lengths, o.dims,
+       o.dtypes, o.threads, o.passes, o.masks, o.budget, o.longest, o.batch,
+       o.heads, o.kv_heads, o.corpus, o.seeds, o.protocols, o.cache})));
 }
 
 }  // namespace

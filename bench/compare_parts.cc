@@ -8,6 +8,7 @@
 #include "bench/compare.h"
 #include "bench/json_keys.h"
 #include "bench/machine.h"
+#include "bench/named.h"
 
 namespace saccade::bench {
 namespace {
@@ -44,16 +45,11 @@ Status ReadSweep(std::string_view option, std::string_view text, int64_t most,
 }
 
 Result<DType> ReadDType(std::string_view name) {
-  for (const DType t : {DType::kF32, DType::kBF16})
-    if (name == NameOf(t)) return t;
-  return Invalid(fmt::format("'{}' is no dtype: there are f32 and bf16", name));
+  return FindByName("dtype", kDTypes, name);
 }
 
 Result<Mask> ReadMask(std::string_view name) {
-  for (const Mask m : {Mask::kNone, Mask::kCausal, Mask::kCausalTopLeft})
-    if (name == NameOf(m)) return m;
-  return Invalid(fmt::format(
-      "'{}' is no mask: there are none, causal and causal_top_left", name));
+  return FindByName("mask", kMasks, name);
 }
 
 Result<Cache> ReadCache(std::string_view name) {

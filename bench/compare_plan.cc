@@ -7,6 +7,7 @@
 #include "bench/cli_parse.h"
 #include "bench/comparison.h"
 #include "bench/learn/jobs.h"
+#include "reports/text.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -14,6 +15,34 @@ namespace {
 
 // Long enough to show a variant's pace, short enough for the slowest.
 constexpr int64_t kTrialLength = 1024;
+
+// The most memory that cells of a measure take, in bytes.
+struct Largest {
+  std::string cell, group;  // which
+  size_t cell_bytes = 0, group_bytes = 0;
+
+  void Add(std::string_view what, size_t bytes) {
+    if (bytes <= cell_bytes) return;
+    cell = what;
+    cell_bytes = bytes;
+  }
+  void AddGroup(std::string_view what, size_t bytes) {
+    if (bytes <= group_bytes) return;
+    group = what;
+    group_bytes = bytes;
+  }
+};
+
+std::string BytesText(size_t bytes) {
+  return reports::FormatBytes(static_cast<double>(bytes));
+}
+
+// A cell without its variant.
+std::string GroupName(const CellSpec& cell) {
+  return fmt::format("{} {} {} {} -d {} -t {}", NameOf(cell.pass), cell.length,
+                     NameOf(cell.dtype), NameOf(cell.shape.mask),
+                     cell.shape.dim, cell.threads);
+}
 
 constexpr double kLookSeconds = 1;  // through all lenses, by itself and fresh
 
@@ -47,19 +76,18 @@ void Comparison::Foretell(std::string_view measure, int count, double seconds,
 void Comparison::ForetellSpeed() {
   double seconds = 0;
   int count = 0;
+  Largest largest;
   for (const Part& part : o_.speed) {
     const SpeedBench bench(part.timing, nullptr, host_.stop, &*model_);
-    for (const auto& group : part.Groups())
+    for (const auto& group : part.Groups()) {
+      size_t together = 0;
       for (const CellSpec& cell : group) {
         const Result<PlannedCell> planned = PlanCell(cell);
         if (recorded_.Find(
                 CellRecord("speed", cell, planned.ok() ? &*planned : nullptr)))
           continue;
         ++count;
-        fmt::print(host_.out,
-                   "speed {} {} {} {} -d {} -t {} {}: ", NameOf(cell.pass),
-                   cell.length, NameOf(cell.dtype), NameOf(cell.shape.mask),
-                   cell.shape.dim, cell.threads, cell.spec);
+        fmt::print(host_.out, "speed {} {}: ", GroupName(cell), cell.spec);
         if (!planned.ok()) {
           fmt::print(host_.out, "unsupported, {}\n",
                      planned.status().message());
@@ -68,21 +96,34 @@ void Comparison::ForetellSpeed() {
         const std::string why = bench.WhySkip(*planned, 1e9);
         const double takes = why.empty() ? bench.Estimate(*planned) : 0;
         seconds += takes;
+        const size_t bytes = planned->TotalBytes();
+        if (why.empty()) {
+          together += bytes;
+          largest.Add(GroupName(cell) + " " + cell.spec, bytes);
+        }
         fmt::print(
-            host_.out, "{:.3g} GFLOP, {:.3g} MiB, {}\n",
-            planned->flops() * 1e-9,
-            static_cast<double>(planned->TotalBytes()) * 0x1p-20,
+            host_.out, "{:.3g} GFLOP, {}, {}\n", planned->flops() * 1e-9,
+            BytesText(bytes),
             why.empty() ? fmt::format("{:.2g} s", takes) : "skipped: " + why);
       }
+      if (!group.empty()) largest.AddGroup(GroupName(group.front()), together);
+    }
   }
   for (const std::string& peer : o_.peers)
     fmt::print(host_.out, "speed of peer {}, the same cells\n", peer);
   Foretell("speed", count, seconds, o_.seconds.find("speed")->second);
+  if (largest.cell_bytes > 0)
+    foretold_ += fmt::format(
+        "{:<9} largest cell {} ({}); variants that take turns, together {} "
+        "({}), in parts where that is more than the machine has free\n",
+        "", BytesText(largest.cell_bytes), largest.cell,
+        BytesText(largest.group_bytes), largest.group);
 }
 
 void Comparison::ForetellMemory() {
   double seconds = 0;
   int count = 0;
+  Largest largest;
   for (const Part& part : o_.memory)
     for (const auto& group : part.Groups())
       for (const CellSpec& cell : group) {
@@ -93,12 +134,20 @@ void Comparison::ForetellMemory() {
         ++count;
         const double takes =
             planned.ok() ? kChildStart + model_->Whole(*planned) : 0;
-        if (takes <= part.longest_child) seconds += takes;
+        if (takes <= part.longest_child) {
+          seconds += takes;
+          if (planned.ok())
+            largest.Add(GroupName(cell) + " " + cell.spec,
+                        planned->TotalBytes());
+        }
         fmt::print(host_.out, "memory {} {} {} {}: {:.2g} s\n",
                    NameOf(cell.pass), cell.length, NameOf(cell.dtype),
                    cell.spec, takes);
       }
   Foretell("memory", count, seconds, o_.seconds.find("memory")->second);
+  if (largest.cell_bytes > 0)
+    foretold_ += fmt::format("{:<9} one at a time, largest cell {} ({})\n", "",
+                             BytesText(largest.cell_bytes), largest.cell);
 }
 
 Status Comparison::ForetellTrainings() {
@@ -151,7 +200,7 @@ int Comparison::DryRun() {
   if (TrainingSeconds() > 0) status = ForetellTrainings();
   fmt::print(host_.out, "\n{}", foretold_);
   if (status.ok()) return kExitOk;
-  fmt::print(host_.err, "saccade: {}\n", status.message());
+  Say(host_, status.message());
   return kExitUsage;
 }
 

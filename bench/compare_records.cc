@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <system_error>
 
+#include "bench/cli_parse.h"
 #include "bench/peer.h"
 #include "bench/statistics.h"
+#include "reports/text.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -229,6 +231,36 @@ Json PeakRecord(std::string_view peak, int threads,
           {"threads", threads},
           {"target", ChosenTarget()},
           {peak == "stream" ? "gbps" : "gflops", Median(samples) * 1e-9}};
+}
+
+std::string Brief(const record::Json& record) {
+  const record::Record r(record);
+  const record::Kind* const kind = record::FindKind(r.kind());
+  if (!kind || kind->result.empty() || r.kind() == "variant") return {};
+  std::string line = r.kind();
+  const auto add = [&](std::string_view names, std::string_view before) {
+    for (const std::string& name : Split(names, ' ')) {
+      if (!r.Has(name)) continue;
+      const double number = r.Number(name);
+      std::string value = r.Text(name);
+      if (value.empty()) {
+        value = name + " ";
+        value += name.ends_with("_ns")      ? reports::FormatTime(number)
+                 : name.ends_with("_bytes") ? reports::FormatBytes(number)
+                                            : reports::FormatNumber(number);
+      }
+      line += std::string(before) + value;
+      before = before == ": " ? ", " : before;
+    }
+  };
+  add(kind->identity, " ");
+  add("dtype mask threads", " ");
+  if (r.ok()) {
+    add(kind->result, ": ");
+  } else {
+    line += fmt::format(": {}, {}", r.status(), r.Text("reason"));
+  }
+  return line;
 }
 
 }  // namespace saccade::bench

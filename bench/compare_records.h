@@ -70,6 +70,10 @@ record::Json VariantRecord(const std::string& spec);
 record::Json PeakRecord(std::string_view peak, int threads,
                         std::span<const double> samples);
 
+/// A record in a line, for whoever watches: what was measured, what came of it.
+/// Empty for what is no measurement.
+std::string Brief(const record::Json& record);
+
 /// The command that checks again what failed.
 std::string RepeatCheck(const VerifySummary& summary);
 

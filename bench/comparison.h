@@ -38,7 +38,7 @@ class Comparison {
       : o_(options),
         host_(host),
         watch_(MostThreads(), {host.root}),
-        progress_(host.err, host.terminal) {}
+        progress_(host.err, host.terminal, host.talk == Talk::kQuiet) {}
 
   int Run();
 

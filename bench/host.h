@@ -4,6 +4,7 @@
 
 #include <iosfwd>
 #include <string>
+#include <string_view>
 
 #include "bench/interrupt.h"
 #include "bench/peer.h"
@@ -18,6 +19,13 @@ inline constexpr int kExitFailedCheck = 3;
 inline constexpr int kExitNoisy = 4;  // with --strict
 inline constexpr int kExitInterrupted = 130;
 
+/// How much is said on the way to the results.
+enum class Talk {
+  kQuiet,    // errors alone
+  kNormal,   // progress and notes
+  kVerbose,  // and each measurement as it is made
+};
+
 /// Where a command runs: its streams and what it may touch of the process.
 struct Host {
   std::ostream& out;                       // results
@@ -29,7 +37,12 @@ struct Host {
   bool may_exit = false;
   PeerPlaces places = DefaultPeerPlaces();
   std::string root = {};  // before /proc and /sys, where noise is looked for
+  Talk talk = Talk::kNormal;
 };
+
+/// A message on host.err, as one line; characters that would speak to a
+/// terminal are replaced, whoever is quoted.
+void Say(const Host& host, std::string_view message);
 
 }  // namespace saccade::bench
 

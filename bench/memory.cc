@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "bench/child.h"
+#include "record/json.h"
 
 namespace saccade::bench {
 namespace {
@@ -125,7 +126,7 @@ Result<int64_t> MeasureGrowthInChild(const std::string& program,
                                      const CellSpec& cell, double longest,
                                      const StopFlag* stop) {
   const auto child = ChildProcess::Start(
-      {program, std::string(kMemoryCommand), ToJson(cell).dump()});
+      {program, std::string(kMemoryCommand), record::Dump(ToJson(cell))});
   if (!child.ok()) return child.status();
   const Result<json> heard = (*child)->Ask(nullptr, longest, stop);
   if (!heard.ok()) return heard.status();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +43,20 @@ Result<std::vector<const T*>> FindNamed(std::string_view what,
     add(all[static_cast<size_t>(at - known.begin())]);
   }
   return found;
+}
+
+/// The one of `all` that NameOf calls `name`. kNotFound with the nearest names
+/// and all of them; `what` is one of them in a message.
+template <class Range, class T = std::ranges::range_value_t<Range>>
+Result<T> FindByName(std::string_view what, const Range& all,
+                     std::string_view name) {
+  std::vector<std::string_view> known;
+  for (const T one : all) {
+    known.emplace_back(NameOf(one));
+    if (known.back() == name) return one;
+  }
+  return NotFound(fmt::format("there is no {} '{}'{}; there are {}", what, name,
+                              DidYouMean(name, known), fmt::join(known, ", ")));
 }
 
 /// Pointers to each of a list.

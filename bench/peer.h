@@ -68,6 +68,9 @@ struct PeerPlaces {
 /// As built: bench/peers of the source, and the folder that its setup.sh fills.
 PeerPlaces DefaultPeerPlaces();
 
+/// Of all of them, in the order of reports.
+std::vector<std::string_view> PeerNames();
+
 /// Rows of "all" or of a list such as "torch,openblas"; a name stands for its
 /// variants too (torch.math). kNotFound with the nearest names.
 Result<std::vector<std::string>> ParsePeers(std::string_view text);

@@ -52,9 +52,15 @@ PeerPlaces DefaultPeerPlaces() {
   return {SACCADE_PEER_SCRIPTS, SACCADE_PEER_PYTHON};
 }
 
+std::vector<std::string_view> PeerNames() {
+  std::vector<std::string_view> names;
+  for (const Row& row : kRows) names.push_back(row.name);
+  return names;
+}
+
 Result<std::vector<std::string>> ParsePeers(std::string_view text) {
-  std::vector<std::string_view> known = {"all"};
-  for (const Row& row : kRows) known.push_back(row.name);
+  std::vector<std::string_view> known = PeerNames();
+  known.push_back("all");
   const std::vector<std::string> wanted = Split(text, ',');
   std::vector<std::string> names;
   for (const std::string& name : wanted)

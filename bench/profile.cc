@@ -2,33 +2,34 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
-#include <iterator>
 #include <vector>
 
 #include "nearest.h"
+#include "record/file.h"
+#include "record/json.h"
 
 namespace saccade::bench {
 namespace {
 
+constexpr int64_t kMaxFile = int64_t{1} << 20;
+constexpr int kMaxDepth = 16;
+
 Result<nlohmann::json> Parse(std::string_view name, std::string_view text) {
-  try {
-    nlohmann::json profile = nlohmann::json::parse(text);
-    if (profile.is_object()) return profile;
+  Result<nlohmann::json> profile =
+      record::ParseJson<nlohmann::json>(text, kMaxDepth);
+  if (!profile.ok())
+    return Invalid(fmt::format("{}: {}", name, profile.status().message()));
+  if (!profile->is_object())
     return Invalid(fmt::format("{}: a profile is a JSON object", name));
-  } catch (const nlohmann::json::parse_error& e) {
-    return Invalid(fmt::format("{}: no JSON at byte {}", name, e.byte));
-  }
+  return profile;
 }
 
 }  // namespace
 
 Result<nlohmann::json> LoadProfile(const std::string& name) {
   if (name.ends_with(".json")) {
-    std::ifstream in(name, std::ios::binary);
-    if (!in) return IoError(fmt::format("{}: cannot be read", name));
-    const std::string text{std::istreambuf_iterator<char>(in), {}};
-    return Parse(name, text);
+    const Result<std::string> text = record::ReadFile(name, kMaxFile);
+    return text.ok() ? Parse(name, *text) : text.status();
   }
   std::vector<std::string_view> names;
   for (const BuiltInProfile& p : BuiltInProfiles()) {

@@ -8,8 +8,8 @@
 
 namespace saccade::bench {
 
-Progress::Progress(std::ostream& err, bool terminal)
-    : err_(err), terminal_(terminal) {}
+Progress::Progress(std::ostream& err, bool terminal, bool quiet)
+    : err_(err), terminal_(terminal && !quiet), quiet_(quiet) {}
 
 Progress::~Progress() { Finish(); }
 
@@ -35,6 +35,7 @@ void Progress::Expect(std::string_view name, double seconds) {
 }
 
 void Progress::Say(std::string_view line) {
+  if (quiet_) return;
   Clear();
   err_ << "saccade: " << line << "\n" << std::flush;
 }
@@ -48,7 +49,7 @@ void Progress::Begin(std::string_view name) {
   if (finished_) return;
   if (terminal_) {
     Draw(name);
-  } else {
+  } else if (!quiet_) {
     err_ << fmt::format("saccade: {}, at most {:.0f} s of {:.0f} s to go\n",
                         name, phases_.empty() ? 0.0 : phases_[current_].seconds,
                         Remaining())

@@ -20,8 +20,9 @@ namespace saccade::bench {
 ///   p.Finish();
 class Progress {
  public:
-  /// A terminal is redrawn in place, at most ten times a second.
-  Progress(std::ostream& err, bool terminal);
+  /// A terminal is redrawn in place, at most ten times a second. A quiet one
+  /// says nothing at all.
+  Progress(std::ostream& err, bool terminal, bool quiet = false);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -60,7 +61,7 @@ class Progress {
   void Draw(std::string_view what);
 
   std::ostream& err_;
-  const bool terminal_;
+  const bool terminal_, quiet_;
   bool finished_ = false;
   std::vector<Phase> phases_;
   size_t current_ = 0;

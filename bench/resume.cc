@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
 #include "bench/learn/random.h"
+#include "record/file.h"
+#include "record/json.h"
 
 namespace saccade::bench {
 
@@ -57,17 +57,17 @@ Status CheckSameRun(const record::Record& before, const record::Json& now) {
     if (known == (here != now.end()) && (!known || *there == *here)) continue;
     return Invalid(fmt::format(
         "a run goes on only as it began: the {} was {}, and is {} now", name,
-        known ? there->dump() : "none",
-        here != now.end() ? here->dump() : "none"));
+        known ? record::Dump(*there) : "none",
+        here != now.end() ? record::Dump(*here) : "none"));
   }
   return {};
 }
 
 std::string DigestOfFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
-  if (!in || bytes.empty()) return "unknown";
-  return fmt::format("{:016x}", Hash(bytes));
+  constexpr int64_t kMaxFile = int64_t{1} << 32;
+  const Result<std::string> bytes = record::ReadFile(path, kMaxFile);
+  if (!bytes.ok() || bytes->empty()) return "unknown";
+  return fmt::format("{:016x}", Hash(*bytes));
 }
 
 }  // namespace saccade::bench

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "bench/named.h"
 #include "bench/peer.h"
 
 namespace saccade::bench {
@@ -116,10 +117,7 @@ Sizes SizesOf(const Variant& variant, const Problem& p) {
 }  // namespace
 
 Result<Pass> ParsePass(std::string_view name) {
-  for (const Pass p : kPasses)
-    if (name == NameOf(p)) return p;
-  return Invalid(fmt::format(
-      "'{}' is no pass: there are forward, backward and decode", name));
+  return FindByName("pass", kPasses, name);
 }
 
 std::string_view NameOf(Cache cache) {

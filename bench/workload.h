@@ -14,8 +14,12 @@
 
 namespace saccade::bench {
 
-/// "forward", "backward", "decode"; kInvalid for anything else.
+/// "forward", "backward", "decode"; kNotFound for anything else.
 Result<Pass> ParsePass(std::string_view name);
+
+inline constexpr DType kDTypes[] = {DType::kF32, DType::kBF16};
+inline constexpr Mask kMasks[] = {Mask::kNone, Mask::kCausal,
+                                  Mask::kCausalTopLeft};
 
 /// Heads of a comparison: variants of another layer shape (Variant::layer)
 /// get theirs for the same width of the model.

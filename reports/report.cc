@@ -1,13 +1,10 @@
 #include "reports/report.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 
+#include "record/file.h"
 #include "reports/render.h"
 #include "reports/roster.h"
 #include "reports/sections.h"
@@ -138,33 +135,6 @@ Page MakePage(const Model& model) {
   return page;
 }
 
-// Writes a whole file or leaves the old one.
-Status Save(const std::filesystem::path& path, const std::string& text) {
-  const std::string part = path.string() + ".part";
-  const auto failed = [&](int error) {
-    ::unlink(part.c_str());
-    const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-    return Status(full ? Code::kExhausted : Code::kIo,
-                  fmt::format("{}: cannot write: {}", path.string(),
-                              std::strerror(error)));
-  };
-  const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  if (fd < 0) return failed(errno);
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) {
-      const int error = wrote == 0 ? ENOSPC : errno;
-      ::close(fd);
-      return failed(error);
-    }
-    done += static_cast<size_t>(wrote);
-  }
-  if (::close(fd) != 0) return failed(errno);
-  if (std::rename(part.c_str(), path.c_str()) != 0) return failed(errno);
-  return {};
-}
-
 }  // namespace
 
 Status WriteReport(const std::vector<std::string>& run_files,
@@ -191,8 +161,9 @@ Status WriteReport(const std::vector<std::string>& run_files,
     return IoError(fmt::format("{}: cannot make this folder: {}", out_dir,
                                error.message()));
   }
-  const Status status = Save(folder / "report.html", *html);
-  return status.ok() ? Save(folder / "report.md", *markdown) : status;
+  const Status status = record::WriteFile(folder / "report.html", *html);
+  return status.ok() ? record::WriteFile(folder / "report.md", *markdown)
+                     : status;
 }
 
 }  // namespace saccade::reports

@@ -125,10 +125,10 @@ TEST_CASE("a checkpoint that is no good costs time and nothing else") {
   CHECK(TrainTiny("linear.elu", {mine.path, "other", 1e9}) == whole);
   // What a kill leaves half written lies beside the good one.
   folder.Write("state", bytes);
-  folder.Write("state.new", bytes.substr(0, 100));
+  folder.Write("state.part", bytes.substr(0, 100));
   CHECK(ReadCheckpoint(mine.path, "tiny", count)->step() == 4);
   CHECK(TrainTiny("linear.elu", mine) == whole);
-  CHECK(!fs::exists(folder / "state.new"));
+  CHECK(!fs::exists(folder / "state.part"));
   CHECK(!WriteCheckpoint(folder / "no/where", "tiny", {}).ok());
 }
 

@@ -7,7 +7,11 @@
 #include <algorithm>
 #include <memory>
 
+#include "bench/choices.h"
+#include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/learn/protocols.h"
+#include "bench/probes/probe.h"
 #include "bench/profile.h"
 #include "bench/resume.h"
 #include "record/record.h"
@@ -15,9 +19,81 @@
 namespace saccade::bench {
 namespace {
 
+std::vector<std::string_view> WithAll(std::vector<std::string_view> names) {
+  names.push_back("all");
+  return names;
+}
+
+}  // namespace
+
+void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
+  std::vector<std::string_view> profiles = NamesIn(BuiltInProfiles());
+  profiles.push_back("PATH.json");
+  c->add_option("--profile", o->profile, "What is measured, or a file of yours")
+      ->type_name(fmt::format("{}", fmt::join(profiles, "|")))
+      ->capture_default_str();
+  c->add_option("--only", o->only,
+                "Globs and spec strings, 'softmax.*,linear.elu'")
+      ->type_name(kVariants);
+  TakesListOf(
+      c->add_option("--measure", o->measures, "What is measured of them"),
+      {std::begin(kMeasures), std::end(kMeasures)});
+  TakesListOf(c->add_option("--probes", o->probes,
+                            "Probes to train and read; see list --probes"),
+              WithAll(NamesIn(Probes())));
+  TakesListOf(
+      c->add_option("--protocols", o->protocols, "How text is read at length"),
+      WithAll(NamesIn(Protocols())));
+  TakesListOf(c->add_option("--peers", o->peers,
+                            "Others' implementations to time as well"),
+              WithAll(PeerNames()));
+  c->add_option("-n,--length", o->lengths,
+                "Lengths in tokens: 256:16k:x2 or 1k,4k");
+  c->add_option("-d,--dim", o->dims, "Widths of a head");
+  c->add_option("--batch", o->batch, "Sequences")->check(CLI::Range(1, 4096));
+  c->add_option("--heads", o->heads, "Query heads")->check(CLI::Range(1, 4096));
+  c->add_option("--kv-heads", o->kv_heads, "Key and value heads")
+      ->check(CLI::Range(1, 4096));
+  TakesListOf(c->add_option("--dtype", o->dtypes, "How tensors are stored"),
+              NamesOfAll(kDTypes));
+  c->add_option("-t,--threads", o->threads, "Threads; 0 means all cores");
+  TakesListOf(c->add_option("--pass", o->passes, "What is run"),
+              NamesOfAll(kPasses));
+  TakesListOf(c->add_option("--mask", o->masks, "Which keys a query may see"),
+              NamesOfAll(kMasks));
+  TakesListOf(c->add_option("--cache", o->cache,
+                            "cold empties the caches before each sample"),
+              {"warm", "cold"});
+  c->add_option("--corpus", o->corpus,
+                "Text files; the last one is tested on, of one the last tenth")
+      ->type_name(kFile);
+  c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
+  c->add_option("--longest", o->longest,
+                "Leave out passes that take longer: 0.5s, 10s");
+  c->add_option("--out", o->out,
+                "Folder for the record and the report, new or without a run")
+      ->type_name(kFolder);
+  c->add_option("--note", o->note,
+                "A remark to show on the first page of its report");
+  c->add_option("--resume", o->resume,
+                "Folder of a run that was cut short: go on with it, as it was "
+                "begun")
+      ->type_name(kFolder);
+  c->add_option("--seed", o->seeds,
+                "Of training, one or a list: 1,2,3; the first also of other "
+                "data")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(0, 1'000'000'000));
+  c->add_flag("--strict", o->strict,
+              "Do not begin in noise; exit 4 when some came");
+  c->add_flag("--dry-run", o->dry_run, "Only say what would be measured");
+}
+
+namespace {
+
 constexpr char kExamples[] = R"(
-Lists are separated by commas; -n also takes sweeps, 256:16k:x2 or 1k:4k:+1k.
-What is not given comes from the profile.
+Lists are separated by commas. What is not given comes from the profile.
 
 Examples:
   saccade compare                                  the quick profile
@@ -32,61 +108,8 @@ Examples:
   saccade compare --measure lenses --only 'linear.*,softmax.flash+rope'
   saccade compare --measure speed -n 32k,64k --longest 30s
   saccade compare --measure speed --cache warm,cold --strict
-  saccade compare --corpus a.txt b.txt --measure extrapolation)";
-
-void DeclareOptions(CLI::App* c, CompareOverrides* o) {
-  std::string profiles;
-  for (const BuiltInProfile& p : BuiltInProfiles())
-    profiles += std::string(p.name) + ", ";
-  c->add_option("--profile", o->profile, profiles + "or a JSON file")
-      ->capture_default_str();
-  c->add_option("--only", o->only,
-                "Variants: globs and spec strings, 'softmax.*,linear.elu'");
-  c->add_option("--measure", o->measures,
-                "Of verify, speed, memory, lenses, extrapolation, probes");
-  c->add_option("--probes", o->probes,
-                "Probes to train and read: names, or all; see list --probes");
-  c->add_option("--protocols", o->protocols,
-                "How text is read at length: of nonoverlap, tail, same-target, "
-                "sliding, position, or all");
-  c->add_option("--peers", o->peers,
-                "Others' implementations to time as well: all, or of openblas, "
-                "torch, onnxruntime, ggml");
-  c->add_option("-n,--length", o->lengths,
-                "Lengths in tokens: 256:16k:x2 or 1k,4k");
-  c->add_option("-d,--dim", o->dims, "Widths of a head");
-  c->add_option("--batch", o->batch, "Sequences")->check(CLI::Range(1, 4096));
-  c->add_option("--heads", o->heads, "Query heads")->check(CLI::Range(1, 4096));
-  c->add_option("--kv-heads", o->kv_heads, "Key and value heads")
-      ->check(CLI::Range(1, 4096));
-  c->add_option("--dtype", o->dtypes, "Of f32, bf16");
-  c->add_option("-t,--threads", o->threads, "Threads; 0 means all cores");
-  c->add_option("--pass", o->passes, "Of forward, backward, decode");
-  c->add_option("--mask", o->masks, "Of none, causal, causal_top_left");
-  c->add_option("--cache", o->cache,
-                "Of warm, cold: cold empties the caches before each sample");
-  c->add_option("--corpus", o->corpus,
-                "Text files; the last one is tested on, of one the last tenth");
-  c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
-  c->add_option("--longest", o->longest,
-                "Leave out passes that take longer: 0.5s, 10s");
-  c->add_option("--out", o->out,
-                "Folder for the record and the report, new or without a run");
-  c->add_option("--note", o->note,
-                "A remark to show on the first page of its report");
-  c->add_option("--resume", o->resume,
-                "Folder of a run that was cut short: go on with it, as it was "
-                "begun");
-  c->add_option("--seed", o->seeds,
-                "Of training, one or a list: 1,2,3; the first also of other "
-                "data")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->check(CLI::Range(0, 1'000'000'000));
-  c->add_flag("--strict", o->strict,
-              "Do not begin in noise; exit 4 when some came");
-  c->add_flag("--dry-run", o->dry_run, "Only say what would be measured");
-}
+  saccade compare --corpus a.txt b.txt --measure extrapolation
+  saccade compare --config sweep.toml --threads 2)";
 
 // What a shell would take for the same arguments.
 std::string CommandLine(std::span<const std::string> arguments) {
@@ -139,7 +162,9 @@ Status TakeRecordedOptions(CompareOverrides* options) {
   std::reverse(arguments.begin(), arguments.end());
   CLI::App app("", "saccade");
   CompareOverrides begun;
-  DeclareOptions(app.add_subcommand("compare"), &begun);
+  CLI::App* const compare = app.add_subcommand("compare");
+  DeclareCompareOptions(compare, &begun);
+  DeclareEverywhere(compare);
   try {
     app.parse(arguments);
   } catch (const CLI::ParseError&) {
@@ -158,15 +183,16 @@ Status TakeRecordedOptions(CompareOverrides* options) {
 bool ResumesOnly(const CLI::App& app) {
   if (app.count("--resume") == 0) return false;
   for (const CLI::Option* option : app.get_options())
-    if (option->count() > 0 && !option->check_lname("resume") &&
-        !option->check_lname("dry-run"))
+    if (option->count() > 0 && option->get_group() != kEverywhere &&
+        !option->check_lname("resume") && !option->check_lname("dry-run"))
       return false;
   return true;
 }
 
 Action Declare(CLI::App& app) {
   const auto o = std::make_shared<CompareOverrides>();
-  DeclareOptions(&app, o.get());
+  DeclareCompareOptions(&app, o.get());
+  app.footer(fmt::format("{}\n{}", kExamples, kSweepHelp));
   return [o](const Invocation& call) {
     o->command = CommandLine(call.arguments);
     if (ResumesOnly(call.app)) {

@@ -51,8 +51,7 @@ Result<std::vector<record::Run>> ReadRuns(const std::vector<std::string>& names,
     Result<record::Run> run = record::ReadRun(record::RunFile(name));
     if (!run.ok()) return run.status();
     run->path = name;
-    for (const std::string& warning : run->warnings)
-      fmt::print(host.err, "saccade: {}\n", warning);
+    for (const std::string& warning : run->warnings) Say(host, warning);
     runs.push_back(std::move(*run));
   }
   return runs;
@@ -87,7 +86,7 @@ int Refuse(const reports::Diff& diff, const Host& host) {
   using Kind = reports::DiffRemark::Kind;
   for (const reports::DiffRemark& remark : diff.remarks)
     if (remark.kind == Kind::kUnlike || remark.kind == Kind::kNoise)
-      fmt::print(host.err, "saccade: --strict: {}\n", remark.text);
+      Say(host, "--strict: " + remark.text);
   if (diff.Has(Kind::kUnlike)) return kExitUsage;
   return diff.Has(Kind::kNoise) ? kExitNoisy : kExitOk;
 }
@@ -136,8 +135,7 @@ int RunDiff(const DiffOptions& o, const Host& host) {
              reports::ShowDiff(diff, kFormats.at(o.format), o.all));
   if (o.fail_on.empty()) return kExitOk;
   const auto beyond = reports::Beyond(diff, limits);
-  for (const reports::DiffRow* row : beyond)
-    fmt::print(host.err, "saccade: {}\n", reports::Describe(*row));
+  for (const reports::DiffRow* row : beyond) Say(host, reports::Describe(*row));
   return beyond.empty() ? kExitOk : kExitRegression;
 }
 

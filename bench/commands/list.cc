@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/command.h"
+#include "bench/learn/switches.h"
 #include "bench/list_probes.h"
 #include "position.h"
 
@@ -20,11 +21,13 @@ constexpr char kExamples[] = R"(
 Examples:
   saccade list
   saccade list --json
-  saccade list --positions)";
+  saccade list --positions
+  saccade list --switches)";
 
 struct ListOptions {
   bool json = false;
-  bool probes = false, positions = false;  // these, instead of variants
+  // These, instead of variants.
+  bool probes = false, positions = false, switches = false;
 };
 
 struct Trait {
@@ -165,9 +168,23 @@ int ListPositions(bool as_json, const Host& host) {
   return kExitOk;
 }
 
+int ListSwitches(bool as_json, const Host& host) {
+  ordered_json all = ordered_json::array();
+  for (const Switch& s : Switches()) {
+    if (as_json) {
+      all.push_back({{"name", s.name}, {"does", s.does}});
+    } else {
+      fmt::print(host.out, "{:<8} {}\n", s.name, s.does);
+    }
+  }
+  if (as_json) fmt::print(host.out, "{}\n", all.dump(2));
+  return kExitOk;
+}
+
 int List(const ListOptions& options, const Host& host) {
   if (options.probes) return ListProbes(options.json, host);
   if (options.positions) return ListPositions(options.json, host);
+  if (options.switches) return ListSwitches(options.json, host);
   ordered_json all = ordered_json::array();
   for (const Variant* v : Variants()) {
     if (options.json) {
@@ -186,6 +203,8 @@ Action Declare(CLI::App& app) {
                "Probes instead: what each asks, and what is expected");
   app.add_flag("--positions", o->positions,
                "What may follow a variant's +, and which take it");
+  app.add_flag("--switches", o->switches,
+               "Changes to how a trained model is read, and what they do");
   app.add_flag("--json", o->json, "As JSON");
   return [o](const Invocation& call) { return List(*o, call.host); };
 }

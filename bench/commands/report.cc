@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "bench/choices.h"
 #include "bench/command.h"
 #include "record/record.h"
 
@@ -37,8 +38,7 @@ int MakeReport(const ReportOptions& options, const Host& host) {
   for (const std::string& file : files) {
     const Result<record::Run> run = record::ReadRun(file);
     if (!run.ok()) return Complain(run.status(), host);
-    for (const std::string& warning : run->warnings)
-      fmt::print(host.err, "saccade: {}\n", warning);
+    for (const std::string& warning : run->warnings) Say(host, warning);
     if (files.size() == 1)
       fmt::print(host.out, "{}\n", reports::VerdictTable(*run));
   }
@@ -51,8 +51,11 @@ int MakeReport(const ReportOptions& options, const Host& host) {
 
 Action Declare(CLI::App& app) {
   const auto o = std::make_shared<ReportOptions>();
-  app.add_option("RUN", o->runs, "Folders or run.jsonl files")->required();
-  app.add_option("-o,--out", o->out, "Folder for the report");
+  app.add_option("RUN", o->runs, "Folders or run.jsonl files")
+      ->type_name(kFolder)
+      ->required();
+  app.add_option("-o,--out", o->out, "Folder for the report")
+      ->type_name(kFolder);
   app.add_option("--note", o->note, "A remark to show on the first page");
   return [o](const Invocation& call) { return MakeReport(*o, call.host); };
 }

@@ -8,12 +8,13 @@
 #include <algorithm>
 #include <memory>
 
+#include "bench/choices.h"
 #include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/compare.h"
 #include "bench/compare_records.h"
 #include "bench/machine.h"
 #include "bench/progress.h"
-#include "nearest.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -45,8 +46,6 @@ struct Row {
 
 Result<std::vector<const Variant*>> Select(const std::string& only) {
   std::vector<const Variant*> chosen;
-  std::vector<std::string_view> names;
-  for (const Variant* v : Variants()) names.push_back(v->name);
   const std::vector<std::string> globs = Split(only.empty() ? "*" : only, ',');
   for (const std::string& glob : globs) {
     bool matched = false;
@@ -57,8 +56,7 @@ Result<std::vector<const Variant*>> Select(const std::string& only) {
         chosen.push_back(v);
     }
     if (!matched)
-      return NotFound(fmt::format("--only: no variant matches '{}'{}", glob,
-                                  DidYouMean(glob, names)));
+      return Status(Code::kNotFound, "--only: " + NoMatch(glob).message());
   }
   if (chosen.empty()) return Invalid("--only: an empty list of variants");
   return chosen;
@@ -98,12 +96,6 @@ void PrintRow(const Variant& v, const std::string& target, const Row& row,
 
 int VerifyVariants(const VerifyOptions& options, const Host& host) {
   const std::vector<std::string_view> known = TargetNames();
-  if (!options.target.empty() &&
-      std::find(known.begin(), known.end(), options.target) == known.end())
-    return Complain(
-        NotFound(fmt::format("--target: this machine runs no '{}'; it runs {}",
-                             options.target, fmt::join(known, ", "))),
-        host);
   if (!options.one_case.empty()) return VerifyCase(options, host);
   const Result<std::vector<const Variant*>> chosen = Select(options.only);
   if (!chosen.ok()) return Complain(chosen.status(), host);
@@ -113,7 +105,7 @@ int VerifyVariants(const VerifyOptions& options, const Host& host) {
       options.effort == "quick" ? Effort::kQuick : Effort::kFull;
   const std::unique_ptr<Exec> exec =
       MakeTbbExec(options.threads > 0 ? options.threads : UsableCores());
-  Progress progress(host.err, host.terminal);
+  Progress progress(host.err, host.terminal, host.talk == Talk::kQuiet);
   for (const Variant* v : *chosen) progress.AddPhase(v->name, 1);
   const auto stopped = [&] { return host.stop && host.stop->load(); };
 
@@ -144,7 +136,7 @@ int VerifyVariants(const VerifyOptions& options, const Host& host) {
       }
     if (stopped()) {
       progress.Finish();
-      fmt::print(host.err, "saccade: interrupted\n");
+      Say(host, "interrupted");
       return kExitInterrupted;
     }
     progress.Clear();
@@ -157,11 +149,13 @@ int VerifyVariants(const VerifyOptions& options, const Host& host) {
 
 Action Declare(CLI::App& app) {
   const auto o = std::make_shared<VerifyOptions>();
-  app.add_option("--only", o->only, "Globs over variants' names");
-  app.add_option("--target", o->target,
-                 "One SIMD target: SSE4, AVX2, AVX3, AVX3_BF16");
-  app.add_option("--effort", o->effort, "quick or full")
-      ->check(CLI::IsMember({"quick", "full"}))
+  app.add_option("--only", o->only, "Globs over variants' names")
+      ->type_name(kVariants);
+  TakesOneOf(app.add_option("--target", o->target,
+                            "One SIMD target of those that this machine runs"),
+             TargetNames());
+  TakesOneOf(app.add_option("--effort", o->effort, "How many cases"),
+             {"quick", "full"})
       ->capture_default_str();
   app.add_option("--case", o->one_case, "One case, as a failure prints it");
   app.add_option("-t,--threads", o->threads, "Threads; 0 means all cores")

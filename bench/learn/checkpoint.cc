@@ -3,24 +3,19 @@
 // a run never goes on on another machine.
 #include "bench/learn/checkpoint.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <span>
 
 #include "bench/learn/random.h"
+#include "record/file.h"
 
 namespace saccade::bench {
 namespace {
 
 constexpr std::string_view kMagic = "SACCADE1";
+constexpr int64_t kMaxFile = int64_t{1} << 36;
 
 class Packer {
  public:
@@ -79,30 +74,6 @@ class Unpacker {
   bool ok_ = false;
 };
 
-Status SystemError(const std::string& path, std::string_view what) {
-  const bool full = errno == ENOSPC || errno == EDQUOT;
-  return {full ? Code::kExhausted : Code::kIo,
-          fmt::format("{}: {}: {}", path, what, std::strerror(errno))};
-}
-
-// The bytes are on the disk before this returns.
-Status WriteFile(const std::string& path, std::string_view bytes) {
-  const int fd =
-      ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return SystemError(path, "cannot open for writing");
-  while (!bytes.empty()) {
-    const ssize_t wrote = ::write(fd, bytes.data(), bytes.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) break;
-    bytes.remove_prefix(static_cast<size_t>(wrote));
-  }
-  const bool whole = bytes.empty() && ::fsync(fd) == 0;
-  Status status = whole ? Status() : SystemError(path, "cannot write");
-  if (::close(fd) != 0 && status.ok())
-    status = SystemError(path, "closing failed");
-  return status;
-}
-
 }  // namespace
 
 Status WriteCheckpoint(const std::string& path, std::string_view owner,
@@ -115,23 +86,16 @@ Status WriteCheckpoint(const std::string& path, std::string_view owner,
   for (const auto* floats :
        {&state.values, &state.moments.first, &state.moments.second})
     packer.Put(std::span<const float>(*floats));
-  const std::string fresh = path + ".new";
-  Status status = WriteFile(fresh, std::move(packer).Sealed());
-  if (status.ok() && std::rename(fresh.c_str(), path.c_str()) != 0)
-    status = SystemError(path, "cannot replace");
-  if (!status.ok()) ::unlink(fresh.c_str());
-  return status;
+  return record::WriteFile(path, std::move(packer).Sealed());
 }
 
 Result<TrainState> ReadCheckpoint(const std::string& path,
                                   std::string_view owner, int64_t parameters) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error))
-    return NotFound(fmt::format("{}: there is none", path));
-  std::ifstream in(path, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
-  if (!in) return IoError(fmt::format("{}: cannot be read", path));
-  Unpacker unpacker(bytes);
+  const Status own = record::StaysInFolder(path);
+  if (!own.ok()) return own;
+  const Result<std::string> bytes = record::ReadFile(path, kMaxFile);
+  if (!bytes.ok()) return bytes.status();
+  Unpacker unpacker(*bytes);
   TrainState state;
   std::string of;
   std::vector<double> seconds;

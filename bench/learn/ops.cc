@@ -130,7 +130,7 @@ void Activate(Activation f, const Rows& x, const float* gamma,
               const float* beta, const Rows& y, Exec& exec) {
   exec.For(Chunks(x.rows), [&](int64_t task, int) {
     const auto [begin, end] = ChunkOf(x.rows, task);
-    Dispatch(f, [&]<Activation kF>() {
+    Dispatch(f, [&, begin = begin, end = end]<Activation kF>() {
       for (int64_t t = begin; t < end; ++t) {
         const float* const in = x[t];
         float* const out = y[t];
@@ -157,7 +157,7 @@ void ActivateBack(Activation f, const Rows& dy, const Rows& x,
       std::fill(gammas, gammas + cols, 0.0f);
       std::fill(betas, betas + cols, 0.0f);
     }
-    Dispatch(f, [&]<Activation kF>() {
+    Dispatch(f, [&, begin = begin, end = end]<Activation kF>() {
       for (int64_t t = begin; t < end; ++t) {
         const float *const in = x[t], *const up = dy[t];
         float* const out = dx[t];

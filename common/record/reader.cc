@@ -2,10 +2,8 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-
+#include "record/file.h"
+#include "record/json.h"
 #include "record/record.h"
 
 namespace saccade::record {
@@ -14,74 +12,25 @@ namespace {
 constexpr int kMaxDepth = 4;
 constexpr size_t kMaxWarnings = 20;
 
-// Brackets open at once, strings left out. The parser itself keeps no limit.
-int Depth(std::string_view line) {
-  int depth = 0;
-  int deepest = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < line.size(); ++i) {
-    const char c = line[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-      continue;
-    }
-    if (c == '"') quoted = true;
-    if (c == '{' || c == '[') deepest = std::max(deepest, ++depth);
-    if (c == '}' || c == ']') --depth;
-  }
-  return deepest;
-}
-
 // Brought up to this program's schema.
 Result<Json> ParseLine(std::string_view line, int64_t schema) {
   if (line.size() > static_cast<size_t>(kMaxLineBytes)) {
     return IoError(fmt::format("the line has {} bytes, more than {} allowed",
                                line.size(), kMaxLineBytes));
   }
-  if (Depth(line) > kMaxDepth) {
-    return IoError(fmt::format("nested deeper than {} levels", kMaxDepth));
-  }
-  Json record = Json::parse(line.begin(), line.end(), nullptr, false);
-  if (record.is_discarded()) {
-    return IoError("not valid JSON, or a number out of range");
-  }
-  Upgrade(schema, record);
-  const Status status = Validate(record, Strictness::kLenient);
+  Result<Json> record = ParseJson<Json>(line, kMaxDepth);
+  if (!record.ok()) return IoError(record.status().message());
+  Upgrade(schema, *record);
+  const Status status = Validate(*record, Strictness::kLenient);
   if (!status.ok()) return IoError(status.message());
   return record;
-}
-
-Result<std::string> ReadFile(const std::string& path) {
-  struct stat info = {};
-  if (::stat(path.c_str(), &info) != 0) {
-    return Status(errno == ENOENT ? Code::kNotFound : Code::kIo,
-                  fmt::format("{}: {}", path, std::strerror(errno)));
-  }
-  // A pipe would block, a device might never end.
-  if (!S_ISREG(info.st_mode)) {
-    return IoError(fmt::format("{}: not a regular file", path));
-  }
-  if (info.st_size > kMaxFileBytes) {
-    return IoError(fmt::format("{}: has {} bytes, more than {} allowed", path,
-                               info.st_size, kMaxFileBytes));
-  }
-  std::string text(static_cast<size_t>(info.st_size), '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return IoError(fmt::format("{}: {}", path, std::strerror(errno)));
-  }
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return IoError(fmt::format("{}: reading failed", path));
-  text.resize(static_cast<size_t>(file.gcount()));
-  return text;
 }
 
 // A header of another schema may fail our checks for reasons that would only
 // confuse, so the version is told first.
 Result<int64_t> SchemaOf(std::string_view line) {
   if (line.size() > static_cast<size_t>(kMaxLineBytes) ||
-      Depth(line) > kMaxDepth) {
+      JsonDepth(line) > kMaxDepth) {
     return IoError("not the header of a run");
   }
   const Json header = Json::parse(line.begin(), line.end(), nullptr, false);
@@ -130,7 +79,9 @@ std::string RunFile(const std::string& path) {
 }
 
 Result<Run> ReadRun(const std::string& path) {
-  Result<std::string> text = ReadFile(path);
+  const Status own = StaysInFolder(path);
+  if (!own.ok()) return own;
+  const Result<std::string> text = ReadFile(path, kMaxFileBytes);
   if (!text.ok()) return text.status();
   if (text->empty()) {
     return IoError(fmt::format("{}: the file is empty", path));

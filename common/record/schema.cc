@@ -364,7 +364,7 @@ const Kind* FindKind(std::string_view name) {
 
 std::string IdentityOf(const Json& record) {
   // What came of a measurement, and how to have it again.
-  constexpr std::string_view kOutcome =
+  static constexpr std::string_view kOutcome =
       "status reason repeat ns pace median_ns low_ns high_ns flops bytes "
       "peak_share "
       "bandwidth_share gflops gbps version kappa worst cases failures "

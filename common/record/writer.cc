@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "record/json.h"
 #include "record/record.h"
 
 namespace saccade::record {
@@ -29,11 +30,6 @@ void DropNonFinite(Json& value) {
   } else if (value.is_structured()) {
     for (Json& item : value) DropNonFinite(item);
   }
-}
-
-// Names from outside may not be UTF-8; such bytes are replaced.
-std::string Dump(const Json& record) {
-  return record.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace
