@@ -12,7 +12,9 @@
 #include "bench/choices.h"
 #include "bench/config_file.h"
 #include "bench/memory.h"
+#include "bench/plugins.h"
 #include "nearest.h"
+#include "saccade/version.h"
 
 namespace saccade::bench {
 namespace {
@@ -117,7 +119,12 @@ CommandLineParser MakeParser() {
   CLI::App& app = *parser.app;
   app.footer(kExamples);
   app.require_subcommand(1);
-  app.set_version_flag("--version", SACCADE_VERSION);
+  app.set_version_flag("--version", SACCADE_VERSION_TEXT);
+  app.add_option("--plugin",
+                 "Variants of your own: shared objects, see "
+                 "tests/examples/plugin")
+      ->delimiter(':')
+      ->envname(kPluginVariable);
   for (const Command* command : Commands()) {
     CLI::App* const sub = app.add_subcommand(command->name, command->about);
     sub->footer(command->examples);
@@ -128,8 +135,11 @@ CommandLineParser MakeParser() {
 }
 
 int RunCommand(std::span<const std::string> arguments, const Host& host) {
-  if (!arguments.empty() && arguments[0] == kMemoryCommand)
-    return MeasureMemory(arguments.subspan(1), host);
+  if (!arguments.empty() && arguments[0] == kMemoryCommand) {
+    const Status loaded = LoadPlugins(PluginsOfParent());
+    return loaded.ok() ? MeasureMemory(arguments.subspan(1), host)
+                       : Complain(loaded, host);
+  }
   const CommandLineParser parser = MakeParser();
   CLI::App& app = *parser.app;
   const Result<std::vector<std::string>> all = TakeConfig(app, arguments);
@@ -149,6 +159,8 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
     Say(host, what + "; see saccade --help");
     return kExitUsage;
   }
+  const Status loaded = LoadPlugins(app.get_option("--plugin")->results());
+  if (!loaded.ok()) return Complain(loaded, host);
   const CLI::App& chosen = *app.get_subcommands().front();
   Host mine = host;
   if (chosen.count("--quiet") > 0) mine.talk = Talk::kQuiet;

@@ -61,9 +61,6 @@ ${interface_flags}" flags)
 set(libraries "Highway ${HWY_VERSION},oneTBB ${TBB_VERSION},\
 OpenBLAS ${OPENBLAS_VERSION},\
 fmt ${fmt_VERSION}")
-set_source_files_properties(bench/cli.cc bench/commands/man.cc
-  PROPERTIES COMPILE_DEFINITIONS
-  "SACCADE_VERSION=\"${PROJECT_VERSION}\"")
 set_source_files_properties(bench/machine.cc PROPERTIES COMPILE_DEFINITIONS
   "SACCADE_COMMIT=\"${commit}\";SACCADE_FLAGS=\"${flags}\";\
 SACCADE_LIBRARIES=\"${libraries}\";SACCADE_VERSION=\"${PROJECT_VERSION}\"")

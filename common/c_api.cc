@@ -9,7 +9,9 @@
 
 #include "saccade/c.h"
 #include "saccade/exec.h"
+#include "saccade/plugin.h"
 #include "saccade/variant.h"
+#include "saccade/version.h"
 
 struct saccade_plan {
   std::unique_ptr<saccade::Plan> plan;
@@ -197,7 +199,7 @@ saccade_tensor saccade_contiguous(void* data, saccade_dtype dtype,
           len * dim, dim};
 }
 
-const char* saccade_version(void) { return SACCADE_VERSION; }
+const char* saccade_version(void) { return SACCADE_VERSION_TEXT; }
 const char* saccade_last_error(void) { return saccade::LastError().c_str(); }
 
 int64_t saccade_variant_count(void) { return std::ssize(saccade::Variants()); }
@@ -230,6 +232,13 @@ saccade_status saccade_variant_takes(int64_t variant,
     saccade::Problem p;
     SACCADE_RETURN_IF_ERROR(saccade::ToProblem(problem, &p));
     return saccade::MakePlan(*v, p).status();
+  });
+}
+
+saccade_status saccade_plugin_load(const char* path) {
+  return saccade::Guarded([&]() -> Status {
+    if (path == nullptr) return saccade::Invalid("path is null");
+    return saccade::LoadPlugin(path);
   });
 }
 

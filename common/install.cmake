@@ -37,6 +37,12 @@ foreach(face saccade saccade-c)
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
 endforeach()
 
+# Inside a wheel the C library lies beside the Python that opens it.
+if(SKBUILD)
+  set_target_properties(saccade_c PROPERTIES VERSION "" SOVERSION "")
+  install(TARGETS saccade_c LIBRARY DESTINATION saccade COMPONENT python)
+endif()
+
 set(CPACK_PACKAGE_NAME saccade)
 set(CPACK_PACKAGE_CONTACT "The Saccade authors <saccade@example.org>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")

@@ -43,6 +43,12 @@ for kind in shared static; do
   done
 done
 
+run cmake -S "$here/examples/plugin" -B "$work/plugin" \
+  -DCMAKE_PREFIX_PATH="$prefix"
+run cmake --build "$work/plugin"
+run "$build/saccade" --plugin "$work/plugin/pool_mean.so" \
+  verify --effort quick --only pool.mean
+
 export PKG_CONFIG_PATH=$lib/pkgconfig
 run gcc -std=c11 "$here/examples/attention.c" -o "$work/by_pkg_config" \
   $(pkg-config --cflags --libs saccade-c) -lm

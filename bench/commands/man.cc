@@ -7,6 +7,7 @@
 
 #include "bench/cli.h"
 #include "bench/command.h"
+#include "saccade/version.h"
 
 namespace saccade::bench {
 namespace {
@@ -127,7 +128,7 @@ int PrintManual(const Host& host) {
       ".SH NAME\nsaccade \\- compare attention variants on this "
       "machine\n.SH SYNOPSIS\n.B saccade\n.I command\n[\\fIoptions\\fR]\n"
       ".SH DESCRIPTION\n{}\n.SH COMMANDS\n",
-      SACCADE_VERSION, Roff(app.get_description()));
+      SACCADE_VERSION_TEXT, Roff(app.get_description()));
   for (const CLI::App* command :
        app.get_subcommands([](const CLI::App*) { return true; }))
     PrintCommand(*command, out);

@@ -131,6 +131,9 @@ SACCADE_C_API const char* saccade_variant_input(int64_t variant, int64_t n);
 SACCADE_C_API saccade_status
 saccade_variant_takes(int64_t variant, const saccade_problem* problem);
 
+// Adds the variants of a plug-in. See saccade/plugin.h.
+SACCADE_C_API saccade_status saccade_plugin_load(const char* path);
+
 // Where loops run. Null stands for the calling thread alone.
 typedef struct saccade_exec saccade_exec;
 // An arena of oneTBB, or threads without it. threads: 0 is the machine's.
