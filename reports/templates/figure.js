@@ -32,6 +32,11 @@
   report.hollow = (spec, series) =>
     spec.lines ? series.colour >= COLOURS : series.style !== 0;
 
+  // Of layers of points the first is filled, the second hollow, more are pale.
+  const fillOf = (spec, series, colour, ink) =>
+    !report.hollow(spec, series) ? colour
+      : !spec.lines && series.style > 1 ? colour + "55" : ink.paper;
+
   const colourOf = (series, ink) =>
     series.colour < 0 ? ink.quiet : ink.colours[series.colour % COLOURS];
 
@@ -100,8 +105,7 @@
         showLine: spec.lines || series.bare,
         borderWidth: series.bare ? 1.5 : 2,
         borderDash: spec.lines || series.bare ? report.dashOf(series.style) : [],
-        backgroundColor: report.hollow(spec, series) ? ink.paper :
-          common.borderColor,
+        backgroundColor: fillOf(spec, series, common.borderColor, ink),
         pointStyle: report.shapeOf(series),
         pointRadius: size,
         pointHitRadius: series.bare ? 0 : 4,

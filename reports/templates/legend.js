@@ -95,7 +95,7 @@
     for (const [layer, style] of layers) {
       toggle(figure, "layer " + layer, spec.lines
         ? [swatch("var(--quiet)", null, report.dashOf(style)), layer]
-        : [(style === 0 ? "● " : "○ ") + layer]);
+        : ["●○◐"[Math.min(style, 2)] + " " + layer]);
     }
   }
 
