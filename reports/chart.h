@@ -1,4 +1,4 @@
-// What a figure draws, for templates/report.js.
+// What a figure draws, for templates/figure.js.
 #ifndef SACCADE_REPORTS_CHART_H_
 #define SACCADE_REPORTS_CHART_H_
 
@@ -10,7 +10,7 @@
 
 namespace saccade::reports {
 
-/// How an axis shows its numbers; report.js knows the same names.
+/// How an axis shows its numbers; numbers.js knows the same names.
 enum class Scale : uint8_t {
   kLength,    // tokens, logarithmic, marked where there are points
   kMultiple,  // of the training length, likewise

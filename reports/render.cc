@@ -13,7 +13,7 @@ namespace {
 using kainjow::mustache::data;
 using kainjow::mustache::mustache;
 
-// Points have as many shapes, and lines as many colours, as report.js knows.
+// Points have as many shapes, and lines as many colours, as figure.js knows.
 constexpr int kColours = 7;
 
 std::string Text(const Asset& asset) { return std::string(asset.text); }
