@@ -57,6 +57,7 @@ std::string Shown(const std::string& field, const record::Json& value) {
 // Fields that say nothing beside others.
 bool Redundant(const std::string& field, const record::Json& cell) {
   if (field == "kind") return true;
+  if (field == "cache") return cell.at(field) == "warm";  // as it usually is
   if (field == "q_len") return cell.contains("kv_len");
   const bool shape = field == "q_heads" || field == "kv_heads" ||
                      field == "qk_dim" || field == "v_dim";
