@@ -82,7 +82,9 @@ Names NamesOf(const Cells& cells) {
       if (!Redundant(field, *cell)) all[field] = value;
   all = record::InTableOrder(all);
   Names names;
-  for (const auto& [field, value] : all.items()) {
+  for (const auto& item : all.items()) {
+    const std::string& field = item.key();
+    const record::Json& value = item.value();
     const bool same =
         std::all_of(cells.begin(), cells.end(), [&](const record::Json* cell) {
           return cell->contains(field) && cell->at(field) == value;

@@ -8,7 +8,3 @@ cmake --preset release >/dev/null
 cmake --build --preset release
 echo "Testing ..."
 ctest --test-dir build/release --output-on-failure
-echo "Fuzzing, some seconds a parser ..."
-cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz
-ctest --test-dir build/fuzz --output-on-failure

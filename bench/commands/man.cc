@@ -99,7 +99,7 @@ void PrintCommand(const CLI::App& command, std::ostream& out) {
 constexpr char kEnd[] = R"(.SH ENVIRONMENT
 .TP
 .B NO_COLOR
-When it is set and not empty, nothing is printed in colour.
+When it is set and not empty, progress is plain lines, with no bar redrawn.
 .TP
 .B SACCADE_TARGET
 The SIMD target to use in place of the best that this machine runs.

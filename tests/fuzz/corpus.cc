@@ -1,6 +1,9 @@
 // Texts to train on.
 #include "bench/corpus.h"
 
+#include <string>
+#include <vector>
+
 #include "tests/fuzz/input.h"
 
 namespace saccade::bench {
