@@ -108,6 +108,19 @@ TEST_CASE("a line of a gigabyte is refused by its size or its first bytes") {
   }
 }
 
+TEST_CASE("a file is read as far as it is asked for") {
+  const Folder folder;
+  const std::string path = folder.Write("a", "0123456789");
+  CHECK(*record::ReadFile(path, 10) == "0123456789");
+  CHECK(*record::ReadFile(path, 10, 4) == "0123");
+  CHECK(record::ReadFile(path, 9, 4).status().code() == Code::kIo);
+  // Zeros that begin a text of a gigabyte are all that is read of it.
+  fs::resize_file(path, 0);
+  fs::resize_file(path, uintmax_t{1} << 30);
+  const Result<Corpus> corpus = ReadCorpus(std::vector<std::string>{path});
+  CHECK(corpus.status().message().find("byte 0 is zero") != std::string::npos);
+}
+
 TEST_CASE("a run does not lead out of its folder") {
   const Folder secret, run;
   const std::string real = secret.Write("other.jsonl", "secret\n");

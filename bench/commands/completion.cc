@@ -47,8 +47,9 @@ struct Shown {
 std::vector<Shown> OptionsOf(const CLI::App& command) {
   std::vector<Shown> options;
   for (const CLI::Option* o : command.get_options())
-    options.push_back({FlagsOf(*o), o->get_description(),
-                       o->get_expected_max() > 0, CompletionOf(*o)});
+    if (!o->get_group().empty())  // else --help has it not either
+      options.push_back({FlagsOf(*o), o->get_description(),
+                         o->get_expected_max() > 0, CompletionOf(*o)});
   return options;
 }
 

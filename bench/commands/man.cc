@@ -91,8 +91,9 @@ void PrintCommand(const CLI::App& command, std::ostream& out) {
   fmt::print(out, ".SS saccade {}\n{}.\n", command.get_name(),
              Roff(command.get_description()));
   for (const CLI::Option* option : command.get_options())
-    fmt::print(out, ".TP\n{}\n{}.\n", Heading(*option),
-               Roff(option->get_description()));
+    if (!option->get_group().empty())  // else --help has it not either
+      fmt::print(out, ".TP\n{}\n{}.\n", Heading(*option),
+                 Roff(option->get_description()));
   PrintFooter(command.get_footer(), out);
 }
 

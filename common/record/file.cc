@@ -41,17 +41,20 @@ Status SystemError(const std::string& path, std::string_view what) {
           fmt::format("{}: {}: {}", path, what, std::strerror(error))};
 }
 
-// All that a descriptor gives, up to `most` bytes.
-Result<std::string> ReadAll(int fd, const std::string& path, int64_t most) {
-  constexpr size_t kBlock = size_t{1} << 18;
+// What a descriptor gives, up to `most` bytes, of which about `expected` come.
+Result<std::string> ReadAll(int fd, const std::string& path, int64_t expected,
+                            int64_t most, int64_t part) {
+  constexpr int64_t kBlock = int64_t{1} << 18;
   const auto block = std::make_unique_for_overwrite<char[]>(kBlock);
   std::string bytes;
+  bytes.reserve(static_cast<size_t>(std::min(expected, part)));
   for (;;) {
-    const ssize_t got = ::read(fd, block.get(), kBlock);
+    const auto have = static_cast<int64_t>(bytes.size());
+    const ssize_t got = ::read(fd, block.get(), std::min(kBlock, part - have));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return SystemError(path, "cannot be read");
     if (got == 0) return bytes;
-    if (static_cast<int64_t>(bytes.size()) + got > most)
+    if (have + got > most)
       return IoError(fmt::format("{}: grew beyond {} bytes", path, most));
     bytes.append(block.get(), static_cast<size_t>(got));
   }
@@ -59,7 +62,8 @@ Result<std::string> ReadAll(int fd, const std::string& path, int64_t most) {
 
 }  // namespace
 
-Result<std::string> ReadFile(const std::string& path, int64_t most) {
+Result<std::string> ReadFile(const std::string& path, int64_t most,
+                             int64_t part) {
   // A path of one's own may hold a zero byte, where the system's ends.
   if (path.find('\0') != std::string::npos)
     return NotFound("a path with a zero byte in it");
@@ -78,7 +82,7 @@ Result<std::string> ReadFile(const std::string& path, int64_t most) {
     return IoError(fmt::format("{}: has {} bytes, more than {} allowed", path,
                                info.st_size, most));
   try {
-    return ReadAll(file.get(), path, most);
+    return ReadAll(file.get(), path, info.st_size, most, part);
   } catch (const std::bad_alloc&) {
     return Exhausted(
         fmt::format("{}: no memory for its {} bytes", path, info.st_size));

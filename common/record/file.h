@@ -3,6 +3,7 @@
 #define SACCADE_COMMON_RECORD_FILE_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -10,11 +11,13 @@
 
 namespace saccade::record {
 
-/// The bytes of a regular file of at most `most` bytes. Never waits: a pipe, a
-/// device or a folder is refused before it is read. Memory is asked for as
-/// bytes arrive. kNotFound, kIo or, for want of memory, kExhausted; the message
-/// begins with the path.
-Result<std::string> ReadFile(const std::string& path, int64_t most);
+/// The bytes of a regular file of at most `most` bytes, or, of such a file, the
+/// first `part` alone. Never waits: a pipe, a device or a folder is refused
+/// before it is read. kNotFound, kIo or, for want of memory, kExhausted; the
+/// message begins with the path.
+Result<std::string> ReadFile(
+    const std::string& path, int64_t most,
+    int64_t part = std::numeric_limits<int64_t>::max());
 
 /// Writes a file beside `path` and renames it: whatever happens meanwhile,
 /// `path` is the old file or the new one, and it is on the disk when this
