@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <initializer_list>
 #include <set>
+#include <utility>
 
 namespace saccade::bench {
 namespace {
@@ -76,6 +78,21 @@ Status AddSweep(std::string_view text, std::string_view item,
   return {};
 }
 
+// A positive number with one of some units; `what` says what is no such thing.
+Result<double> ParseWithUnit(
+    std::string_view text,
+    std::initializer_list<std::pair<std::string_view, double>> units,
+    const char* what) {
+  double value = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view rest(end, text.data() + text.size() - end);
+  if (error == std::errc() && value > 0 && std::isfinite(value))
+    for (const auto& [unit, factor] : units)
+      if (rest == unit) return value * factor;
+  return Invalid(fmt::format("'{}' is no {}", text, what));
+}
+
 }  // namespace
 
 Result<int64_t> ParseCount(std::string_view text) {
@@ -120,17 +137,23 @@ Result<std::vector<int64_t>> ParseSweep(std::string_view text) {
 }
 
 Result<double> ParseDuration(std::string_view text) {
-  const Status bad = Invalid(fmt::format(
-      "'{}' is no duration: write seconds, or 90s, 5m, 1.5h", text));
-  double value = 0;
-  const auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || !(value > 0) || !std::isfinite(value)) return bad;
-  const std::string_view unit(end, text.data() + text.size() - end);
-  if (unit.empty() || unit == "s") return value;
-  if (unit == "m") return value * 60;
-  if (unit == "h") return value * 3600;
-  return bad;
+  return ParseWithUnit(text, {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}},
+                       "duration: write seconds, or 90s, 5m, 1.5h");
+}
+
+Result<double> ParseBytes(std::string_view text) {
+  return ParseWithUnit(text,
+                       {{"", 1},
+                        {"B", 1},
+                        {"KiB", 0x1p10},
+                        {"MiB", 0x1p20},
+                        {"GiB", 0x1p30},
+                        {"TiB", 0x1p40},
+                        {"kB", 1e3},
+                        {"MB", 1e6},
+                        {"GB", 1e9},
+                        {"TB", 1e12}},
+                       "number of bytes: write 512MiB, 2GiB or 8GB");
 }
 
 std::string FormatDuration(double seconds) {

@@ -31,6 +31,9 @@ The last number of a sweep is taken only where a step ends on it.)";
 /// Seconds from "90", "90s", "5m", "1.5h"; positive.
 Result<double> ParseDuration(std::string_view text);
 
+/// Bytes from "512", "64KiB", "1.5GiB" or "2GB"; positive.
+Result<double> ParseBytes(std::string_view text);
+
 /// "42 s", "12:30 min", "1:02:03 h"; what is left of a second counts as one.
 std::string FormatDuration(double seconds);
 

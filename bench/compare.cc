@@ -115,6 +115,7 @@ Status Comparison::Begin() {
   header_["build"] = DigestOfFile(host_.program);
   header_["options"] = fmt::format("{:016x}", Mix(o_.digest ^ text_));
   if (!corpus_.empty()) header_["corpus"] = corpus_;
+  if (!o_.shard.whole()) header_["shard"] = o_.shard.Name();
   if (!o_.resume) return {};
   if (NothingBegun(o_.out)) {
     progress_.Say(

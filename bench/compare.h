@@ -14,6 +14,7 @@
 #include "bench/extrapolation.h"
 #include "bench/host.h"
 #include "bench/lenses/look.h"
+#include "bench/shard.h"
 #include "bench/speed.h"
 #include "bench/workload.h"
 
@@ -45,10 +46,8 @@ struct Part {
   SpeedSettings timing;
   double longest_child = 10;  // seconds for one cell of memory
   bool peers = false;         // whether peers are timed beside them
-
-  std::vector<std::vector<CellSpec>> Groups() const {
-    return grid.Groups(specs);
-  }
+  /// What to measure: of a whole comparison all groups of the grid.
+  std::vector<std::vector<CellSpec>> groups;
 };
 
 /// The measures, in the order they are made.
@@ -70,6 +69,7 @@ struct CompareOptions {
   std::string command;  // as typed, for the header
   std::string note;     // likewise
   uint64_t digest = 0;  // of the profile and what was said in place of it
+  Shard shard;          // what is left out here is in others
   bool dry_run = false;
   bool strict = false;  // noise is an error
 };
@@ -79,7 +79,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, protocols, peers, lengths, dims, dtypes,
       threads, passes, masks, cache;
-  std::string budget, longest, out, resume, command, note;
+  std::string budget, longest, out, resume, command, note, shard;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   std::vector<int64_t> seeds;  // of trainings; the first also of data
@@ -115,6 +115,10 @@ Result<std::vector<Part>> ReadParts(const nlohmann::json& profile,
                                     const char* measure,
                                     const CompareOverrides& overrides,
                                     const std::vector<std::string>& specs);
+
+/// Leaves of everything what is the shard's. Cells that are timed against each
+/// other stay together: a ratio only means something within one sitting.
+void KeepShard(const Shard& shard, CompareOptions* options);
 
 /// Specs of `list` that `only` names, or whose variant it names without knobs.
 std::vector<std::string> Named(const std::vector<std::string>& list,

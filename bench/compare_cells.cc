@@ -39,7 +39,7 @@ Status Comparison::Gate() {
   };
   for (const auto* parts : {&o_.speed, &o_.memory})
     for (const Part& part : *parts)
-      for (const std::vector<CellSpec>& group : part.Groups())
+      for (const std::vector<CellSpec>& group : part.groups)
         std::for_each(group.begin(), group.end(), add);
   for (size_t i = 0; i < checks.size() && !stopped(); ++i) {
     const Check& c = checks[i];
@@ -187,7 +187,7 @@ Status Comparison::SpeedOf(const Part& part,
   SpeedBench bench(part.timing, stream_ ? &*stream_ : nullptr, host_.stop,
                    &*model_);
   const double seconds = o_.seconds.find("speed")->second;
-  for (const std::vector<CellSpec>& cells : part.Groups()) {
+  for (const std::vector<CellSpec>& cells : part.groups) {
     if (stopped()) return {};
     Result<PlannedGroup> group = PlanGroup(cells, "speed");
     if (!group.ok()) return group.status();
@@ -242,7 +242,7 @@ Status Comparison::Memory() {
   const Clock::time_point begin = Clock::now();
   const double seconds = o_.seconds.find("memory")->second;
   for (const Part& part : o_.memory)
-    for (const std::vector<CellSpec>& cells : part.Groups())
+    for (const std::vector<CellSpec>& cells : part.groups)
       for (const CellSpec& cell : cells) {
         if (stopped()) return {};
         progress_.Update(Since(begin) / seconds,

@@ -224,12 +224,11 @@ void GiveTime(const CompareOverrides& over, CompareOptions* options) {
     const size_t rows =
         part.specs.size() + (part.peers ? options->peers.size() : 0);
     // Half of the cells may be as long as is allowed, and are run some times.
-    speed += static_cast<double>(part.grid.Groups(part.specs).size() * rows) *
+    speed += static_cast<double>(part.groups.size() * rows) *
              (1 + part.timing.least_rounds * part.timing.longest_pass / 2);
   }
   for (const Part& part : options->memory)
-    memory += static_cast<double>(part.grid.Groups(part.specs).size() *
-                                  part.specs.size()) *
+    memory += static_cast<double>(part.groups.size() * part.specs.size()) *
               part.longest_child;
   give("speed", speed);
   give("memory", memory);
@@ -288,10 +287,11 @@ namespace {
 // Of all that decides what is measured and how. The same settings said in other
 // words differ, which is the safe side.
 uint64_t Digest(const json& profile, const CompareOverrides& o) {
-  return Hash(record::Dump(json::array(
-      {profile, o.only, o.measures, o.probes, o.peers, o.lengths, o.dims,
-       o.dtypes, o.threads, o.passes, o.masks, o.budget, o.longest, o.batch,
-       o.heads, o.kv_heads, o.corpus, o.seeds, o.protocols, o.cache})));
+  return Hash(record::Dump(
+      json::array({profile,    o.only,   o.measures, o.probes,    o.peers,
+                   o.lengths,  o.dims,   o.dtypes,   o.threads,   o.passes,
+                   o.masks,    o.budget, o.longest,  o.batch,     o.heads,
+                   o.kv_heads, o.corpus, o.seeds,    o.protocols, o.cache})));
 }
 
 }  // namespace
@@ -336,6 +336,12 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   if (status.ok()) status = ReadPeers(over, &options);
   if (!status.ok()) return status;
   GiveTime(over, &options);
+  if (!over.shard.empty()) {
+    const Result<Shard> shard = ParseShard(over.shard);
+    if (!shard.ok())
+      return Invalid(fmt::format("--shard: {}", shard.status().message()));
+    KeepShard(*shard, &options);
+  }
   options.resume = !over.resume.empty();
   if (options.resume && !over.out.empty() && over.out != over.resume)
     return Invalid("--resume: the run goes on in its own folder, not in --out");

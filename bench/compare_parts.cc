@@ -221,9 +221,12 @@ Result<std::vector<Part>> ReadParts(const json& profile, const char* measure,
     if (!status.ok()) return status;
     if (!part.specs.empty()) parts.push_back(std::move(part));
   }
-  // What a pass needs of memory is the same with any caches.
-  if (std::string_view(measure) == "memory")
-    for (Part& part : parts) part.grid.caches = {Cache::kWarm};
+  for (Part& part : parts) {
+    // What a pass needs of memory is the same with any caches.
+    if (std::string_view(measure) == "memory")
+      part.grid.caches = {Cache::kWarm};
+    part.groups = part.grid.Groups(part.specs);
+  }
   return parts;
 }
 

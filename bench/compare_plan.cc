@@ -53,7 +53,7 @@ void Comparison::Calibrate() {
   std::set<std::string> seen;
   for (const Part& part : o_.speed) {
     SpeedBench bench(part.timing, nullptr, host_.stop, &*model_);
-    for (const auto& group : part.Groups())
+    for (const auto& group : part.groups)
       for (CellSpec cell : group) {
         cell.length = std::min(cell.length, kTrialLength);
         const std::string key =
@@ -79,7 +79,7 @@ void Comparison::ForetellSpeed() {
   Largest largest;
   for (const Part& part : o_.speed) {
     const SpeedBench bench(part.timing, nullptr, host_.stop, &*model_);
-    for (const auto& group : part.Groups()) {
+    for (const auto& group : part.groups) {
       size_t together = 0;
       for (const CellSpec& cell : group) {
         const Result<PlannedCell> planned = PlanCell(cell);
@@ -125,7 +125,7 @@ void Comparison::ForetellMemory() {
   int count = 0;
   Largest largest;
   for (const Part& part : o_.memory)
-    for (const auto& group : part.Groups())
+    for (const auto& group : part.groups)
       for (const CellSpec& cell : group) {
         const Result<PlannedCell> planned = PlanCell(cell);
         if (recorded_.Find(

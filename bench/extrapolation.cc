@@ -323,6 +323,7 @@ Status Run::Conclude() {
   std::error_code ignored;
   if (!hooks_.checkpoint.empty())
     std::filesystem::remove(hooks_.checkpoint, ignored);
+  if (!o_.shard.whole()) return {};
   for (json& claim : JudgeClaims(o_, records_)) {
     if (Status s = Write(std::move(claim)); !s.ok()) return s;
   }

@@ -17,6 +17,7 @@
 #include "bench/learn/protocols.h"
 #include "bench/learn/switches.h"
 #include "bench/probes/probe.h"
+#include "bench/shard.h"
 #include "saccade/exec.h"
 #include "saccade/status.h"
 
@@ -78,6 +79,10 @@ struct LearnOptions {
 
   /// Seconds between checkpoints: what a killed run loses at most.
   double checkpoint_seconds = 15;
+
+  /// Of several that share the trainings; claims are judged when they are put
+  /// together.
+  Shard shard;
 
   /// Which specs each claim is about, by role ("alibi", "rope", "window" ...).
   std::map<std::string, std::vector<std::string>> roles;

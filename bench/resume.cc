@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -11,6 +12,8 @@
 #include "record/json.h"
 
 namespace saccade::bench {
+
+using record::Json;
 
 Recorded::Recorded(record::Run run) : run_(std::move(run)) {
   for (size_t i = 0; i < run_.records.size(); ++i)
@@ -34,7 +37,9 @@ bool NothingBegun(const std::string& folder) {
          !error;
 }
 
-Status CheckSameRun(const record::Record& before, const record::Json& now) {
+std::optional<HeaderDifference> DifferenceOf(
+    const Json& there, const Json& here,
+    std::span<const std::string_view> but) {
   // What a person can tell apart comes first: another commit is also another
   // build.
   constexpr std::pair<const char*, const char*> kSame[] = {
@@ -49,18 +54,28 @@ Status CheckSameRun(const record::Record& before, const record::Json& now) {
       {"build", "build of the program"},
       {"corpus", "text"},
       {"profile", "profile"},
+      {"shard", "shard"},
       {"options", "settings, or text"}};
+  const auto told = [](const Json& header, const char* field) {
+    const auto it = header.find(field);
+    return it == header.end() ? std::string("none") : record::Dump(*it);
+  };
   for (const auto& [field, name] : kSame) {
-    const auto there = before.fields().find(field);
-    const auto here = now.find(field);
-    const bool known = there != before.fields().end();
-    if (known == (here != now.end()) && (!known || *there == *here)) continue;
-    return Invalid(fmt::format(
-        "a run goes on only as it began: the {} was {}, and is {} now", name,
-        known ? record::Dump(*there) : "none",
-        here != now.end() ? record::Dump(*here) : "none"));
+    const HeaderDifference d = {field, name, told(there, field),
+                                told(here, field)};
+    if (d.there != d.here &&
+        std::find(but.begin(), but.end(), field) == but.end())
+      return d;
   }
   return {};
+}
+
+Status CheckSameRun(const record::Record& before, const Json& now) {
+  const std::optional<HeaderDifference> d = DifferenceOf(before.fields(), now);
+  if (!d) return {};
+  return Invalid(fmt::format(
+      "a run goes on only as it began: the {} was {}, and is {} now", d->name,
+      d->there, d->here));
 }
 
 std::string DigestOfFile(const std::string& path) {

@@ -2,7 +2,11 @@
 #ifndef SACCADE_BENCH_RESUME_H_
 #define SACCADE_BENCH_RESUME_H_
 
+#include <array>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "record/record.h"
@@ -33,6 +37,22 @@ class Recorded {
 /// Whether the folder holds a run that was killed before anything of it was
 /// recorded, not even how it began.
 bool NothingBegun(const std::string& folder);
+
+/// Fields of a header that tell machines of different kinds apart.
+inline constexpr std::array<std::string_view, 3> kMachineFields = {
+    "cpu", "cores", "target"};
+
+/// What two headers say differently.
+struct HeaderDifference {
+  std::string_view field, name;  // "cpu", "processor"
+  std::string there, here;       // as JSON
+};
+
+/// The first of what makes measurements comparable that differs between two
+/// headers, but for these fields: machine, build, settings, text.
+std::optional<HeaderDifference> DifferenceOf(
+    const record::Json& there, const record::Json& here,
+    std::span<const std::string_view> but = {});
 
 /// Ok when a run with this header may go on under that one: the same machine,
 /// build, settings and text. kInvalid with the first that differs, and both

@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "record/json.h"
 #include "reports/page.h"
 #include "reports/plain.h"
 #include "reports/text.h"
@@ -53,10 +54,7 @@ std::string Written(const record::Json& value, int digits) {
   std::string items;
   for (const record::Json& item : value) {
     items += items.empty() ? "" : ", ";
-    items +=
-        item.is_number()
-            ? Written(item, digits)
-            : item.dump(-1, ' ', false, record::Json::error_handler_t::replace);
+    items += item.is_number() ? Written(item, digits) : record::Dump(item);
   }
   return "[" + items + "]";
 }
@@ -217,11 +215,10 @@ std::string ShowJsonl(const std::vector<ShownRecord>& records,
     for (const std::string& column : columns) {
       const record::Json value = ValueOf(shown, column);
       if (value.is_null()) continue;
-      members += fmt::format(
-          "{}\"{}\": {}", members.empty() ? "" : ", ", column,
-          value.is_string() ? value.dump(-1, ' ', false,
-                                         record::Json::error_handler_t::replace)
-                            : Written(value, options.digits));
+      members +=
+          fmt::format("{}\"{}\": {}", members.empty() ? "" : ", ", column,
+                      value.is_string() ? record::Dump(value)
+                                        : Written(value, options.digits));
     }
     out += "{" + members + "}\n";
   }

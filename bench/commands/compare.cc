@@ -10,6 +10,7 @@
 #include "bench/choices.h"
 #include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/commands/compare.h"
 #include "bench/learn/protocols.h"
 #include "bench/probes/probe.h"
 #include "bench/profile.h"
@@ -85,6 +86,9 @@ void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(0, 1'000'000'000));
+  c->add_option("--shard", o->shard,
+                "Measure one part of all, 1/2 or 2/2: `saccade merge` puts "
+                "them together");
   c->add_flag("--strict", o->strict,
               "Do not begin in noise; exit 4 when some came");
   c->add_flag("--dry-run", o->dry_run, "Only say what would be measured");
@@ -107,6 +111,7 @@ Examples:
   saccade compare --measure extrapolation --seed 1,2,3 --protocols same-target
   saccade compare --measure lenses --only 'linear.*,softmax.flash+rope'
   saccade compare --measure speed -n 32k,64k --longest 30s
+  saccade compare --profile standard --shard 1/4 --out part-1
   saccade compare --measure speed --cache warm,cold --strict
   saccade compare --corpus a.txt b.txt --measure extrapolation
   saccade compare --config sweep.toml --threads 2)";
@@ -154,28 +159,15 @@ std::vector<std::string> ArgumentsOf(std::string_view line) {
 // A resumed run needs no other options: it takes those that it began with.
 Status TakeRecordedOptions(CompareOverrides* options) {
   if (NothingBegun(options->resume)) return {};
-  const std::string path = options->resume + "/run.jsonl";
-  const Result<record::Run> run = record::ReadRun(path);
+  const Result<record::Run> run =
+      record::ReadRun(options->resume + "/run.jsonl");
   if (!run.ok()) return run.status();
-  const std::string command = run->header.Text("command");
-  std::vector<std::string> arguments = ArgumentsOf(command);
-  std::reverse(arguments.begin(), arguments.end());
-  CLI::App app("", "saccade");
-  CompareOverrides begun;
-  CLI::App* const compare = app.add_subcommand("compare");
-  DeclareCompareOptions(compare, &begun);
-  DeclareEverywhere(compare);
-  try {
-    app.parse(arguments);
-  } catch (const CLI::ParseError&) {
-    return Invalid(
-        fmt::format("{}: cannot read how it began: {}", path, command));
-  }
-  begun.resume = options->resume;
-  begun.dry_run = options->dry_run;
-  begun.out.clear();
-  begun.command = command;
-  *options = std::move(begun);
+  Result<CompareOverrides> begun = RecordedOverrides(*run);
+  if (!begun.ok()) return begun.status();
+  begun->resume = options->resume;
+  begun->dry_run = options->dry_run;
+  begun->command = run->header.Text("command");
+  *options = std::move(*begun);
   return {};
 }
 
@@ -206,6 +198,37 @@ Action Declare(CLI::App& app) {
 }
 
 }  // namespace
+
+Result<CompareOverrides> RecordedOverrides(const record::Run& run) {
+  const std::string command = run.header.Text("command");
+  std::vector<std::string> arguments = ArgumentsOf(command);
+  std::reverse(arguments.begin(), arguments.end());
+  CLI::App app("", "saccade");
+  CompareOverrides begun;
+  CLI::App* const compare = app.add_subcommand("compare");
+  DeclareCompareOptions(compare, &begun);
+  DeclareEverywhere(compare);
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError&) {
+    return Invalid(
+        fmt::format("{}: cannot read how it began: {}", run.path, command));
+  }
+  begun.out.clear();
+  return begun;
+}
+
+std::string WholeCommand(std::string_view command) {
+  std::vector<std::string> kept;
+  const std::vector<std::string> arguments = ArgumentsOf(command);
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& a = arguments[i];
+    const bool dropped = a.starts_with("--shard") || a.starts_with("--out");
+    if (!dropped) kept.push_back(a);
+    if (dropped && a.find('=') == std::string::npos) ++i;
+  }
+  return CommandLine(kept);
+}
 
 namespace commands {
 const Command compare = {

@@ -9,8 +9,10 @@
 #include <map>
 #include <memory>
 
+#include "bench/choices.h"
 #include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/verify.h"
 #include "nearest.h"
 #include "record/record.h"
 
@@ -58,13 +60,19 @@ Status CheckFields(const char* option, const std::vector<std::string>& names,
   return {};
 }
 
-Status CheckKinds(const std::vector<std::string>& kinds) {
-  std::vector<std::string_view> known = {"all"};
-  for (const record::Kind& kind : record::Kinds()) known.push_back(kind.name);
-  for (const std::string& kind : kinds)
-    if (std::find(known.begin(), known.end(), kind) == known.end())
-      return NotFound(fmt::format("--kind: there is no kind '{}'{}", kind,
-                                  DidYouMean(kind, known)));
+std::vector<std::string_view> KindNames() {
+  std::vector<std::string_view> names = NamesIn(record::Kinds());
+  names.push_back("all");
+  return names;
+}
+
+Status CheckNames(const char* option, const char* what,
+                  const std::vector<std::string>& names,
+                  const std::vector<std::string_view>& known) {
+  for (const std::string& name : names)
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      return NotFound(fmt::format("{}: there is no {} '{}'{}", option, what,
+                                  name, DidYouMean(name, known)));
   return {};
 }
 
@@ -96,12 +104,13 @@ void SayTheRest(const std::vector<record::Run>& runs, const Filter& filter,
   for (const auto& [kind, count] : rest)
     list += fmt::format("{}{} {}", list.empty() ? "" : ", ", count, kind);
   if (!list.empty())
-    fmt::print(host.err, "saccade: also recorded: {} (--kind KIND, or all)\n",
-               list);
+    Say(host, fmt::format("also recorded: {} (--kind KIND, or all)", list));
 }
 
 int Show(const Options& o, const Host& host) {
-  Status status = CheckKinds(o.kinds);
+  Status status = CheckNames("--kind", "kind", o.kinds, KindNames());
+  if (status.ok())
+    status = CheckNames("--pass", "pass", o.passes, NamesOfAll(kPasses));
   if (status.ok())
     status = CheckFields("--columns", o.show.columns, {"run", "all"});
   if (status.ok()) status = CheckFields("--sort", o.show.sort, {"run"});
@@ -110,8 +119,7 @@ int Show(const Options& o, const Host& host) {
   for (const std::string& path : o.runs) {
     Result<record::Run> run = record::ReadRun(record::RunFile(path));
     if (!run.ok()) return Complain(run.status(), host);
-    for (const std::string& warning : run->warnings)
-      fmt::print(host.err, "saccade: {}\n", warning);
+    for (const std::string& warning : run->warnings) Say(host, warning);
     run->path = path;
     runs.push_back(std::move(*run));
   }
@@ -135,9 +143,11 @@ int Show(const Options& o, const Host& host) {
 
 Action Declare(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("RUN", o->runs, "Folders or run.jsonl files")->required();
-  app.add_option("--format", o->format, "text, markdown, csv or jsonl")
-      ->check(CLI::IsMember({"text", "markdown", "csv", "jsonl"}))
+  app.add_option("RUN", o->runs, "Folders or run.jsonl files")
+      ->type_name(kFolder)
+      ->required();
+  TakesOneOf(app.add_option("--format", o->format, "How it is written"),
+             {"text", "markdown", "csv", "jsonl"})
       ->capture_default_str();
   const auto list = [&](const char* name, std::vector<std::string>* to,
                         const char* about) {
@@ -145,11 +155,12 @@ Action Declare(CLI::App& app) {
         ->delimiter(',')
         ->allow_extra_args(false);
   };
-  list("--kind", &o->kinds, "Of which records: speed,peer,memory ..., or all");
+  TakesListOf(list("--kind", &o->kinds, "Of which records"), KindNames());
   app.add_option("--only", o->only,
-                 "Variants and peers: globs over spec strings and names");
-  list("--pass", &o->passes, "Of forward, backward, decode")
-      ->check(CLI::IsMember({"forward", "backward", "decode"}));
+                 "Variants and peers: globs over spec strings and names")
+      ->type_name(kVariants);
+  TakesListOf(list("--pass", &o->passes, "Of which passes"),
+              NamesOfAll(kPasses));
   list("--columns", &o->show.columns,
        "Fields to show, in this order; all: with arrays and long texts");
   list("--sort", &o->show.sort,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "bench/learn/jobs.h"
@@ -113,17 +114,21 @@ std::vector<int64_t> Evidence::Buckets(std::string_view probe,
 BySeed Evidence::Lens(const std::string& spec, std::string_view lens,
                       std::string_view subject) const {
   const json wanted = {{"kind", "lens"}, {"lens", lens}, {"subject", subject}};
-  BySeed found;
+  std::map<std::string, BySeed> by_spec;
   for (const json& r : records_) {
-    if (!Matches(r, wanted)) continue;
-    const std::string other = r.value("variant", "");
-    const bool same =
-        subject == "inputs" ? NameIn(other) == NameIn(spec) : other == spec;
     const double value = NumberOr(r, "value", reports::kNaN);
-    if (!same || std::isnan(value)) continue;
-    found[static_cast<int64_t>(NumberOr(r, "seed", 0))] = {value};
+    if (!Matches(r, wanted) || std::isnan(value)) continue;
+    by_spec[r.value("variant", "")]
+           [static_cast<int64_t>(NumberOr(r, "seed", 0))] = {value};
   }
-  return found;
+  if (const auto own = by_spec.find(spec); own != by_spec.end())
+    return own->second;
+  // Weights of given scores are those of the variant, wherever its positions
+  // enter; the first by name, in whatever order they were looked at.
+  if (subject == "inputs")
+    for (const auto& [other, found] : by_spec)
+      if (NameIn(other) == NameIn(spec)) return found;
+  return {};
 }
 
 BySeed Evidence::Anchor(std::string_view anchor) const {

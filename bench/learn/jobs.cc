@@ -141,6 +141,13 @@ std::vector<Job> JobsOf(const LearnOptions& o) {
       jobs.push_back(std::move(job));
     }
   }
+  KeepShare(
+      o.shard,
+      [](const Job& job) {
+        return static_cast<double>(job.training.optimiser.steps *
+                                   job.StepTokens());
+      },
+      &jobs);
   return jobs;
 }
 

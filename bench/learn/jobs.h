@@ -60,7 +60,8 @@ inline constexpr char kByFlops[] = "flops";
 
 /// Everything that will be done, in the order it will be done: by turns, so
 /// that what a short budget drops is the end of all lists; then what is matched
-/// by FLOPs, but for models that cannot be made, or whose steps are the same.
+/// by FLOPs, but for models that cannot be made, or whose steps are the same. Of
+/// a shard, its share of them.
 std::vector<Job> JobsOf(const LearnOptions& options);
 
 /// What a job's model of text is read by: everything; matched by FLOPs, plain

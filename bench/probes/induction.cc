@@ -75,6 +75,7 @@ const Probe& induction() {
       .chance = kChance,
       .lengths = {64, 128, 256, 512, 1024, 2048},
       .steps = 1400,
+      .recall = true,
       .generate = Generate,
       .expect = [](const Facts& facts) { return Recall(facts, kChance); },
   };

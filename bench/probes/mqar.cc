@@ -102,6 +102,7 @@ Probe OfWidth(std::string_view name, int64_t width) {
       .heads = 1,
       .steps = 1500,
       .shift = true,
+      .recall = true,
       .generate = Generate,
       .expect = Expect,
   };

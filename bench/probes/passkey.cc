@@ -49,6 +49,7 @@ const Probe& passkey() {
       .chance = kChance,
       .lengths = {64, 128, 256, 512, 1024, 2048},
       .steps = 400,
+      .recall = true,
       .generate = Generate,
       .expect = [](const Facts& facts) { return Recall(facts, kChance); },
   };

@@ -83,7 +83,8 @@ struct Probe {
   /// it can within about a minute on one core.
   int64_t model_width = 64, heads = 4, steps = 700;
   double rate = 3e-3;
-  bool shift = false;  // of all its models: ModelOptions::shift
+  bool shift = false;   // of all its models: ModelOptions::shift
+  bool recall = false;  // asks for what stood somewhere before, and no more
   /// Fills sample->text, which has shape.len symbols, 0 at first, and adds
   /// marks. At least one of lengths is at most shape.len.
   void (*generate)(Random& random, const SampleShape& shape,

@@ -13,7 +13,8 @@ constexpr int kMaxDepth = 4;
 constexpr size_t kMaxWarnings = 20;
 
 // Brought up to this program's schema.
-Result<Json> ParseLine(std::string_view line, int64_t schema) {
+Result<Json> ParseLine(std::string_view line, int64_t schema,
+                       Strictness strictness) {
   if (line.size() > static_cast<size_t>(kMaxLineBytes)) {
     return IoError(fmt::format("the line has {} bytes, more than {} allowed",
                                line.size(), kMaxLineBytes));
@@ -21,7 +22,7 @@ Result<Json> ParseLine(std::string_view line, int64_t schema) {
   Result<Json> record = ParseJson<Json>(line, kMaxDepth);
   if (!record.ok()) return IoError(record.status().message());
   Upgrade(schema, *record);
-  const Status status = Validate(*record, Strictness::kLenient);
+  const Status status = Validate(*record, strictness);
   if (!status.ok()) return IoError(status.message());
   return record;
 }
@@ -47,27 +48,56 @@ Result<int64_t> SchemaOf(std::string_view line) {
   return schema.get<int64_t>();
 }
 
-// Takes one line into the run, or says why it cannot.
-Status TakeLine(std::string_view line, int64_t number, Run& run) {
-  if (number == 1) {
-    const Result<int64_t> schema = SchemaOf(line);
-    if (!schema.ok()) return schema.status();
-    run.schema = *schema;
-  }
-  Result<Json> record = ParseLine(line, run.schema);
-  if (!record.ok()) return record.status();
-  const bool header = (*record)["kind"] == "run";
-  if (header && number > 1) return IoError("a second header");
-  if (header) {
-    run.header = Record(std::move(*record), number);
-  } else {
-    run.records.emplace_back(std::move(*record), number);
-  }
-  return {};
+// A line of a text. Lines are taken one after the other: a list of them may be
+// larger than the text.
+struct Line {
+  std::string_view text;
+  int64_t number = 0;  // from 1
+  int64_t end = 0;     // where the next one begins
+  bool whole = false;  // not cut off
+};
+
+bool NextLine(std::string_view text, Line* line) {
+  const auto begin = static_cast<size_t>(line->end);
+  if (begin >= text.size()) return false;
+  const size_t newline = text.find('\n', begin);
+  line->whole = newline != std::string_view::npos;
+  const size_t end = line->whole ? newline : text.size();
+  line->text = text.substr(begin, end - begin);
+  line->end = static_cast<int64_t>(line->whole ? end + 1 : end);
+  ++line->number;
+  return true;
 }
 
 bool Blank(std::string_view line) {
   return line.find_first_not_of(" \t\r") == std::string_view::npos;
+}
+
+// Takes one line into the run, or says why it cannot.
+Status TakeLine(const Line& line, Strictness strictness, Run& run) {
+  if (line.number > 1 && Blank(line.text)) return {};
+  if (line.number == 1) {
+    const Result<int64_t> schema = SchemaOf(line.text);
+    if (!schema.ok()) return schema.status();
+    run.schema = *schema;
+  }
+  Result<Json> record = ParseLine(line.text, run.schema, strictness);
+  if (!record.ok()) return record.status();
+  const bool header = (*record)["kind"] == "run";
+  if (header && line.number > 1) return IoError("a second header");
+  if (header) {
+    run.header = Record(std::move(*record), line.number);
+  } else {
+    run.records.emplace_back(std::move(*record), line.number);
+  }
+  return {};
+}
+
+std::string At(const std::string& path, const Line& line,
+               const Status& status) {
+  return fmt::format(
+      "{}:{}: {}", path, line.number,
+      line.whole ? status.message() : "cut off (was the run killed?)");
 }
 
 }  // namespace
@@ -89,23 +119,13 @@ Result<Run> ReadRun(const std::string& path) {
   Run run;
   run.path = path;
   size_t dropped = 0;
-  int64_t number = 0;
-  for (size_t begin = 0; begin < text->size();) {
-    ++number;
-    const size_t newline = text->find('\n', begin);
-    const bool whole = newline != std::string::npos;
-    const size_t end = whole ? newline : text->size();
-    const std::string_view line(text->data() + begin, end - begin);
-    begin = whole ? end + 1 : end;
-    Status status;
-    if (number == 1 || !Blank(line)) status = TakeLine(line, number, run);
-    if (status.ok() || whole) run.size = static_cast<int64_t>(begin);
+  for (Line line; NextLine(*text, &line);) {
+    const Status status = TakeLine(line, Strictness::kLenient, run);
+    if (status.ok() || line.whole) run.size = line.end;
     if (status.ok()) continue;
-    if (number > 1 && ++dropped > kMaxWarnings) continue;
-    const std::string why =
-        fmt::format("{}:{}: {}", path, number,
-                    whole ? status.message() : "cut off (was the run killed?)");
-    if (number == 1) return IoError(why);
+    if (line.number > 1 && ++dropped > kMaxWarnings) continue;
+    const std::string why = At(path, line, status);
+    if (line.number == 1) return IoError(why);
     run.warnings.push_back(why + "; this line is dropped");
   }
   if (dropped > kMaxWarnings) {
@@ -113,6 +133,27 @@ Result<Run> ReadRun(const std::string& path) {
                                        path, dropped - kMaxWarnings));
   }
   return run;
+}
+
+Result<int64_t> CheckRun(const std::string& path,
+                         const std::function<void(const std::string&)>& say) {
+  const Status own = StaysInFolder(path);
+  if (!own.ok()) return own;
+  const Result<std::string> text = ReadFile(path, kMaxFileBytes);
+  if (!text.ok()) return text.status();
+  if (text->empty()) {
+    say(path + ":1: the header is missing");
+    return 1;
+  }
+  Run run;
+  int64_t wrong = 0;
+  for (Line line; NextLine(*text, &line);) {
+    const Status status = TakeLine(line, Strictness::kStrict, run);
+    if (status.ok()) continue;
+    say(At(path, line, status));
+    ++wrong;
+  }
+  return wrong;
 }
 
 }  // namespace saccade::record

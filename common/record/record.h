@@ -7,6 +7,7 @@
 #define SACCADE_COMMON_RECORD_RECORD_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +69,12 @@ std::string RunFile(const std::string& path);
 /// killed run) and malformed lines are dropped with a warning; all others are
 /// kept.
 Result<Run> ReadRun(const std::string& path);
+
+/// How many lines of a run's file a writer of this schema would not have
+/// written; each is said, "FILE:LINE: why", in file order. kNotFound or kIo
+/// when the file cannot be read at all.
+Result<int64_t> CheckRun(const std::string& path,
+                         const std::function<void(const std::string&)>& say);
 
 /// Writes a run's file. Every record reaches the file before Write returns. A
 /// failed write is taken back, so that the file stays valid. For one thread.

@@ -163,6 +163,7 @@ constexpr Field kFields[] = {
     {"corpus", kText, "The text learned from, in a few words"},
     {"note", kText, "Shown on the first page"},
     {"build", kText, "Digest of the program's file; a resumed run's is equal"},
+    {"shard", kText, "Which of how many parts of a comparison: 1/2"},
     {"options", kText,
      "Digest of the settings and the text; a resumed run's is equal"},
 };
@@ -177,7 +178,7 @@ constexpr Kind kKinds[] = {
     {"run", "The header: first line of the file, once",
      "schema cpu threads compiler commit command started", "",
      "machine cores memory_bytes caches system targets target flags libraries "
-     "version profile corpus note build options"},
+     "version profile corpus note build options shard"},
     {"variant", "A variant that this run compares, before its measurements",
      "variant", "title family order", "source baseline traits kappa"},
     {"noise", "Something that disturbs timing: load, steal time, a debug build",

@@ -87,6 +87,12 @@ std::string IdentityOf(const Json& record);
 /// The tables of reports/SCHEMA.md.
 std::string SchemaMarkdown();
 
+/// The same for programs, of one line: JSON Schema, draft 2020-12. It allows
+/// what a writer may write (Strictness::kStrict), but for two things that JSON
+/// Schema cannot say: texts are limited in bytes, and a count is written
+/// without a point.
+Json SchemaJson();
+
 }  // namespace saccade::record
 
 #endif  // SACCADE_COMMON_RECORD_SCHEMA_H_

@@ -62,7 +62,7 @@ Json FieldSchema(const Field& field) {
 }
 
 Json FieldReference(const std::string& field) {
-  return {{"$ref", "#/$defs/fields/" + field}};
+  return {{"$ref", "#/$defs/field." + field}};
 }
 
 // An object that says that these fields are there, and not null.
@@ -98,16 +98,16 @@ Json KindSchema(const Kind& kind) {
 
 Json SchemaJson() {
   Json names = Json::array(), cases = Json::array();
-  Json kinds = Json::object(), fields = Json::object();
+  Json parts = Json::object();
   for (const Kind& kind : Kinds()) {
     const std::string name(kind.name);
     names.push_back(name);
-    kinds[name] = KindSchema(kind);
+    parts["kind." + name] = KindSchema(kind);
     cases.push_back({{"if", {{"properties", {{"kind", {{"const", name}}}}}}},
-                     {"then", {{"$ref", "#/$defs/kinds/" + name}}}});
+                     {"then", {{"$ref", "#/$defs/kind." + name}}}});
   }
   for (const Field& field : Fields())
-    fields[std::string(field.name)] = FieldSchema(field);
+    parts["field." + std::string(field.name)] = FieldSchema(field);
   return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
           {"title", fmt::format("A line of a run's record (run.jsonl), schema "
                                 "version {}",
@@ -119,7 +119,7 @@ Json SchemaJson() {
           {"properties", {{"kind", {{"enum", names}}}}},
           {"required", {"kind"}},
           {"allOf", cases},
-          {"$defs", {{"kinds", kinds}, {"fields", fields}}}};
+          {"$defs", parts}};
 }
 
 }  // namespace saccade::record
