@@ -287,11 +287,18 @@ namespace {
 // Of all that decides what is measured and how. The same settings said in other
 // words differ, which is the safe side.
 uint64_t Digest(const json& profile, const CompareOverrides& o) {
-  return Hash(record::Dump(
-      json::array({profile,    o.only,   o.measures, o.probes,    o.peers,
-                   o.lengths,  o.dims,   o.dtypes,   o.threads,   o.passes,
-                   o.masks,    o.budget, o.longest,  o.batch,     o.heads,
-                   o.kv_heads, o.corpus, o.seeds,    o.protocols, o.cache})));
+  return Hash(record::Dump(json::array(
+      {profile,     o.only,   o.measures, o.probes,   o.peers,  o.lengths,
+       o.dims,      o.dtypes, o.threads,  o.passes,   o.masks,  o.budget,
+       o.longest,   o.batch,  o.heads,    o.kv_heads, o.corpus, o.seeds,
+       o.protocols, o.cache,  o.handicap})));
+}
+
+// What was done to the times stands beside them.
+std::string NoteOf(const CompareOverrides& o) {
+  if (o.handicap.empty()) return o.note;
+  return fmt::format("{}{}every timed pass is held back by {}", o.note,
+                     o.note.empty() ? "" : "; ", o.handicap);
 }
 
 }  // namespace
@@ -302,7 +309,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   CompareOptions options;
   options.profile = over.profile;
   options.command = over.command;
-  options.note = over.note;
+  options.note = NoteOf(over);
   options.dry_run = over.dry_run;
   options.strict = over.strict;
   options.digest = Digest(*profile, over);

@@ -365,6 +365,11 @@ Result<double> SpeedBench::Sample(Active* active, Exec& exec) {
     status = a.workload->Run(exec);
     if (!status.ok()) return status;
   }
+  if (settings_.handicap > 0) {
+    const double until = (1 + settings_.handicap) * SecondsSince(start);
+    while (SecondsSince(start) < until) {
+    }
+  }
   return SecondsSince(start) / static_cast<double>(a.iterations);
 }
 

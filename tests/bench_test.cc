@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "bench/cli_parse.h"
+#include "bench/diff_limits.h"
 #include "bench/compare.h"
 #include "bench/memory.h"
 #include "bench/peaks.h"
@@ -105,6 +106,13 @@ TEST_CASE("durations are read") {
   CHECK(*ParseDuration("1.5h") == 5400);
   for (const char* bad : {"", "m", "-1", "0", "5d", "1e999", "nan"})
     CHECK(!ParseDuration(bad).ok());
+}
+
+TEST_CASE("shares are read") {
+  CHECK(*ParsePercent("5%") == doctest::Approx(0.05));
+  CHECK(*ParsePercent("0.5%") == doctest::Approx(0.005));
+  for (const char* bad : {"", "5", "%", "-5%", "5 percent", "nan%"})
+    CHECK(!ParsePercent(bad).ok());
 }
 
 TEST_CASE("durations are written as people read them") {

@@ -71,6 +71,9 @@ void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
   c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
   c->add_option("--longest", o->longest,
                 "Leave out passes that take longer: 0.5s, 10s");
+  c->add_option("--handicap", o->handicap,
+                "Make each timed pass so much longer, 5%: to see what `saccade "
+                "diff` finds here");
   c->add_option("--out", o->out,
                 "Folder for the record and the report, new or without a run")
       ->type_name(kFolder);
