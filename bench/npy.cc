@@ -288,17 +288,16 @@ void TakeElements(const Header& header, const char* data,
   }
 }
 
-// "(3, 4)", "(3,)", "()".
-std::string TupleOf(std::span<const int64_t> shape) {
-  return fmt::format("({}{})", fmt::join(shape, ", "),
-                     shape.size() == 1 ? "," : "");
-}
-
 }  // namespace
 
 std::string_view NameOf(NpyType type) {
   constexpr std::string_view kNames[] = {"f16", "bf16", "f32", "f64"};
   return kNames[static_cast<size_t>(type)];
+}
+
+std::string TupleOf(std::span<const int64_t> shape) {
+  return fmt::format("({}{})", fmt::join(shape, ", "),
+                     shape.size() == 1 ? "," : "");
 }
 
 Result<NpyArray> ParseNpy(std::string_view bytes, std::string_view name) {

@@ -24,6 +24,9 @@ enum class NpyType : uint8_t { kF16, kBF16, kF32, kF64 };
 /// "f16", "bf16", "f32", "f64".
 std::string_view NameOf(NpyType type);
 
+/// As NumPy shows a shape: "(3, 4)", "(3,)", "()".
+std::string TupleOf(std::span<const int64_t> shape);
+
 struct NpyArray {
   NpyType type = NpyType::kF32;  // in the file
   std::vector<int64_t> shape;    // outermost first; empty: one number

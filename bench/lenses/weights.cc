@@ -31,7 +31,7 @@ float Activated(Activation f, double x) {
 void Keep(const std::vector<float>& out, int64_t first, int64_t cols,
           Weights* w) {
   for (int64_t r = 0; r < w->batch * w->heads * w->len; ++r) {
-    std::copy_n(&out[r * kColumns], cols, &w->a[r * w->len + first]);
+    std::copy_n(&out[r * kColumns], cols, &w->a[r * w->keys + first]);
   }
 }
 
@@ -46,11 +46,11 @@ bool IsProduct(const Weights& w, const std::vector<float>& v,
         std::fill(sum.begin(), sum.end(), 0);
         std::fill(size.begin(), size.end(), 0);
         const auto row = w.Row(b, h, i);
-        for (int64_t j = 0; j < w.len; ++j) {
+        for (int64_t j = 0; j < w.keys; ++j) {
           if (row[j] == 0) continue;
           for (int64_t c = 0; c < kColumns; ++c) {
             const double term = static_cast<double>(row[j]) *
-                                v[(kv * w.len + j) * kColumns + c];
+                                v[(kv * w.keys + j) * kColumns + c];
             sum[c] += term;
             size[c] += std::abs(term);
           }
@@ -128,18 +128,18 @@ Result<std::vector<float>> RunOn(const Variant& variant, const Problem& problem,
   Result<std::unique_ptr<Plan>> plan = MakePlan(variant, p);
   if (!plan.ok()) return plan.status();
   std::vector<float> out(p.batch * p.q_heads * p.q_len * p.v_dim);
-  const std::vector<float> open(p.batch * p.q_heads * p.q_len * p.v_dim, 1.f);
-  const auto view = [&](const std::vector<float>& x, int64_t heads) {
-    return Contiguous<const void>(x.data(), DType::kF32, p.batch, heads,
-                                  p.q_len, p.v_dim);
+  const std::vector<float> open(
+      p.batch * p.q_heads * std::max(p.q_len, p.kv_len) * p.v_dim, 1.f);
+  const auto view = [&](const std::vector<float>& x, bool per_query) {
+    return Contiguous<const void>(x.data(), DType::kF32, p.batch,
+                                  per_query ? p.q_heads : p.kv_heads,
+                                  per_query ? p.q_len : p.kv_len, p.v_dim);
   };
   Inputs inputs = in;
-  inputs.v = view(v, p.kv_heads);
+  inputs.v = view(v, false);
   for (size_t e = 0; e < variant.inputs.size(); ++e) {
     const ExtraInput& extra = variant.inputs[e];
-    if (extra.value_width) {
-      inputs.extra[e] = view(open, extra.per_query ? p.q_heads : p.kv_heads);
-    }
+    if (extra.value_width) inputs.extra[e] = view(open, extra.per_query);
   }
   Buffer scratch((*plan)->Memory(exec.slots()).forward_scratch);
   const Status status =
@@ -155,14 +155,14 @@ Result<Weights> WeightsOf(const Variant& variant, const Problem& problem,
                           const Inputs& in, Exec& exec) {
   Problem p = problem;
   p.v_dim = kColumns;
-  Weights w(p.batch, p.q_heads, p.q_len);
-  std::vector<float> v(p.batch * p.kv_heads * w.len * kColumns);
-  for (int64_t first = 0; first < w.len; first += kColumns) {
-    const int64_t cols = std::min(kColumns, w.len - first);
+  Weights w(p.batch, p.q_heads, p.q_len, p.kv_len);
+  std::vector<float> v(p.batch * p.kv_heads * w.keys * kColumns);
+  for (int64_t first = 0; first < w.keys; first += kColumns) {
+    const int64_t cols = std::min(kColumns, w.keys - first);
     std::fill(v.begin(), v.end(), 0.f);
     for (int64_t head = 0; head < p.batch * p.kv_heads; ++head) {
       for (int64_t c = 0; c < cols; ++c) {
-        v[(head * w.len + first + c) * kColumns + c] = 1;
+        v[(head * w.keys + first + c) * kColumns + c] = 1;
       }
     }
     const auto out = RunOn(variant, p, in, v, exec);

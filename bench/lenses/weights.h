@@ -17,20 +17,27 @@
 
 namespace saccade::bench {
 
-/// a [batch, heads, len, len]: row i is what query i takes of each value.
+/// a [batch, heads, len, keys]: row i is what query i takes of each value.
+/// Lenses look at causal sequences, which have as many keys as queries.
 struct Weights {
   Weights() = default;
   Weights(int64_t batch, int64_t heads, int64_t len)
-      : batch(batch), heads(heads), len(len), a(batch * heads * len * len) {}
+      : Weights(batch, heads, len, len) {}
+  Weights(int64_t batch, int64_t heads, int64_t len, int64_t keys)
+      : batch(batch),
+        heads(heads),
+        len(len),
+        keys(keys),
+        a(batch * heads * len * keys) {}
 
   std::span<float> Row(int64_t b, int64_t h, int64_t i) {
-    return {&a[((b * heads + h) * len + i) * len], static_cast<size_t>(len)};
+    return {&a[((b * heads + h) * len + i) * keys], static_cast<size_t>(keys)};
   }
   std::span<const float> Row(int64_t b, int64_t h, int64_t i) const {
-    return {&a[((b * heads + h) * len + i) * len], static_cast<size_t>(len)};
+    return {&a[((b * heads + h) * len + i) * keys], static_cast<size_t>(keys)};
   }
 
-  int64_t batch = 0, heads = 0, len = 0;
+  int64_t batch = 0, heads = 0, len = 0, keys = 0;
   std::vector<float> a;
 };
 
@@ -50,7 +57,7 @@ struct Drawn {
 Drawn DrawInputs(const Spec& spec, int64_t len, int64_t period, uint64_t seed);
 
 /// What a plan made of `variant` for `problem` gives for values v [batch,
-/// kv_heads, len, problem.v_dim], contiguous; extra inputs as wide as values
+/// kv_heads, kv_len, problem.v_dim], contiguous; extra inputs as wide as values
 /// are 1: gates stand open. Errors as MakePlan's.
 Result<std::vector<float>> RunOn(const Variant& variant, const Problem& problem,
                                  const Inputs& in, const std::vector<float>& v,
@@ -59,8 +66,8 @@ Result<std::vector<float>> RunOn(const Variant& variant, const Problem& problem,
 /// Runs the variant with the identity for values, so that its output's rows are
 /// its weights. kUnsupported when the output for random values is not those
 /// weights times these values: then the variant is not linear in v, and weights
-/// say nothing. Other errors as MakePlan's. `problem` has as many keys as
-/// queries; its v_dim does not matter, nor do v and inputs as wide.
+/// say nothing. Other errors as MakePlan's. The problem's v_dim does not
+/// matter, nor do v and inputs as wide.
 Result<Weights> WeightsOf(const Variant& variant, const Problem& problem,
                           const Inputs& in, Exec& exec);
 
