@@ -26,6 +26,10 @@ constexpr std::pair<Mask, std::string_view> kMasks[] = {
     {Mask::kNone, "none"},
     {Mask::kCausal, "causal"},
     {Mask::kCausalTopLeft, "causal_top_left"}};
+constexpr std::pair<AttnMask, std::string_view> kAttnMasks[] = {
+    {AttnMask::kNone, "none"},
+    {AttnMask::kBoolean, "boolean"},
+    {AttnMask::kAdditive, "additive"}};
 constexpr std::pair<DType, std::string_view> kDTypes[] = {
     {DType::kF32, "f32"}, {DType::kBF16, "bf16"}};
 constexpr std::pair<Pass, std::string_view> kPassNames[] = {
@@ -98,6 +102,8 @@ Status SetField(std::string_view key, std::string_view text, CheckCase* c) {
   if (key == "len") return Two(key, text, &p.q_len, &p.kv_len);
   if (key == "dim") return Two(key, text, &p.qk_dim, &p.v_dim);
   if (key == "window") return Number(key, text, &p.window);
+  if (key == "attn_mask") return Pick(kAttnMasks, key, text, &p.attn_mask);
+  if (key == "softcap") return Number(key, text, &p.softcap);
   if (key == "scale") return Number(key, text, &p.scale);
   if (key == "seed") return Number(key, text, &c->seed);
   if (key == "slots") {
@@ -106,9 +112,10 @@ Status SetField(std::string_view key, std::string_view text, CheckCase* c) {
                ? Status()
                : Invalid("slots must be from 1 to 64");
   }
-  return Invalid("a case has no field '" + std::string(key) +
-                 "': they are pass, dtype, mask, batch, heads, len, dim, "
-                 "window, scale, fill, layout, slots, seed");
+  return Invalid(
+      "a case has no field '" + std::string(key) +
+      "': they are pass, dtype, mask, batch, heads, len, dim, "
+      "window, attn_mask, softcap, scale, fill, layout, slots, seed");
 }
 
 // Hands out the values of a list in a random order, all before any again.
@@ -185,7 +192,17 @@ class Dealer {
         positions_(Positions(), rng_),
         fills_(Fills(), rng_),
         layouts_({Layout::kPacked, Layout::kTokenMajor, Layout::kGaps}, rng_),
-        scales_({0, 0, 0, 0.25f}, rng_) {
+        scales_({0, 0, 0, 0.25f}, rng_),
+        attn_masks_(
+            v.traits.attn_mask && pass != Pass::kDecode
+                ? std::vector<AttnMask>{AttnMask::kNone, AttnMask::kNone,
+                                        AttnMask::kNone, AttnMask::kBoolean,
+                                        AttnMask::kAdditive}
+                : std::vector<AttnMask>{AttnMask::kNone},
+            rng_),
+        softcaps_(v.traits.softcap ? std::vector<float>{0, 0, 0, 0, 1.5f, 30}
+                                   : std::vector<float>{0},
+                  rng_) {
     for (const Knob& knob : v.knobs) knobs_.emplace_back(ValuesOf(knob), rng_);
   }
 
@@ -204,7 +221,10 @@ class Dealer {
     std::tie(p.q_heads, p.kv_heads) = heads_.Draw();
     p.window = windows_.Draw();
     p.scale = scales_.Draw();
+    p.attn_mask = attn_masks_.Draw();
+    p.softcap = softcaps_.Draw();
     p.positions = *ParsePositions(variant_, positions_.Draw());
+    if (BiasParameters(p) > 0) p.softcap = 0;
     for (size_t n = 0; n < knobs_.size(); ++n)
       if (const std::string text = knobs_[n].Draw(); !text.empty())
         p.knobs.SetText(variant_.knobs[n].name, text);
@@ -325,6 +345,8 @@ class Dealer {
   Deck<Fill> fills_;
   Deck<Layout> layouts_;
   Deck<float> scales_;
+  Deck<AttnMask> attn_masks_;
+  Deck<float> softcaps_;
   std::vector<Deck<std::string>> knobs_;
 };
 
@@ -353,11 +375,15 @@ std::string ToString(const CheckCase& c) {
   s += " len=" + pair(p.q_len, p.kv_len);
   s += " dim=" + pair(p.qk_dim, p.v_dim);
   if (p.window) s += " window=" + std::to_string(p.window);
-  if (p.scale != 0) {
+  const auto number = [&](const char* key, float x) {
     char text[32];
-    const auto end = std::to_chars(text, text + sizeof text, p.scale).ptr;
-    s += " scale=" + std::string(text, end);
-  }
+    const auto end = std::to_chars(text, text + sizeof text, x).ptr;
+    if (x != 0) s += key + std::string(text, end);
+  };
+  number(" scale=", p.scale);
+  number(" softcap=", p.softcap);
+  if (p.attn_mask != AttnMask::kNone)
+    s += " attn_mask=" + std::string(NameIn(kAttnMasks, p.attn_mask));
   s += " fill=" + std::string(NameIn(kFills, c.fill));
   s += " layout=" + std::string(NameIn(kLayouts, c.layout));
   s += " slots=" + std::to_string(c.slots);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <numbers>
 
@@ -192,6 +193,55 @@ std::vector<std::byte> Tensor::Snapshot() const {
   return {bytes.begin(), bytes.end()};
 }
 
+MaskTensor::MaskTensor(const MaskView& shape, const Problem& p,
+                       const std::vector<double>& dense, Layout layout)
+    : view_(shape) {
+  // Keys side by side, or a key's queries; nothing behind the last element.
+  const int64_t gap = layout == Layout::kGaps ? 3 : 0;
+  if (layout == Layout::kTokenMajor) {
+    view_.row_stride = 1;
+    view_.key_stride = view_.q_len;
+  } else {
+    view_.row_stride = view_.kv_len + gap;
+    view_.key_stride = 1;
+  }
+  view_.head_stride = view_.q_len * (view_.kv_len + gap);
+  view_.batch_stride = view_.heads * view_.head_stride;
+  const int64_t size = SizeOf(view_.element);
+  const int64_t elements = view_.batch * view_.batch_stride;
+  memory_ = std::make_unique<GuardedBytes>(
+      static_cast<size_t>(std::max<int64_t>(0, elements - gap) * size));
+  view_.data = memory_->bytes().data();
+  const auto at = [](int64_t n, int64_t of) { return of == 1 ? 0 : n; };
+  int64_t n = 0;
+  for (int64_t b = 0; b < p.batch; ++b)
+    for (int64_t h = 0; h < p.q_heads; ++h)
+      for (int64_t i = 0; i < p.q_len; ++i)
+        for (int64_t j = 0; j < p.kv_len; ++j) {
+          const double x = dense[n++];
+          std::byte* const to =
+              memory_->bytes().data() +
+              size * (at(b, view_.batch) * view_.batch_stride +
+                      at(h, view_.heads) * view_.head_stride +
+                      at(i, view_.q_len) * view_.row_stride +
+                      at(j, view_.kv_len) * view_.key_stride);
+          const auto f = static_cast<float>(x);
+          const auto upper =
+              static_cast<uint16_t>(std::bit_cast<uint32_t>(f) >> 16);
+          switch (view_.element) {
+            case MaskElement::kBool:
+              *to = std::byte{x == 0 ? uint8_t{1} : uint8_t{0}};
+              break;
+            case MaskElement::kF32:
+              std::memcpy(to, &f, sizeof f);
+              break;
+            case MaskElement::kBF16:
+              std::memcpy(to, &upper, sizeof upper);
+              break;
+          }
+        }
+}
+
 void SlotExec::For(int64_t tasks, LoopBody body) {
   for (int64_t t = 0; t < tasks; ++t) {
     body(t, next_);
@@ -203,6 +253,7 @@ OracleInputs Data::inputs() const {
   OracleInputs in{.q = q.data(), .k = k.data(), .v = v.data()};
   for (int n = 0; n < kMaxExtras; ++n) in.extra[n] = extra[n].data();
   if (!bias.empty()) in.bias = bias.data();
+  if (!attn_mask.empty()) in.attn_mask = attn_mask.data();
   return in;
 }
 
@@ -290,6 +341,49 @@ class Filler {
   int64_t outlier_ = 0;
 };
 
+// A mask that is the same along some dimensions: numbers, or visible or not; of
+// both kinds some pairs, some whole keys and some whole queries are hidden.
+void MakeMask(const Problem& p, Rng& rng, Data* data) {
+  constexpr double kHidden = -std::numeric_limits<double>::infinity();
+  const bool additive = p.attn_mask == AttnMask::kAdditive;
+  MaskView& m = data->mask_shape;
+  m.element = MaskElement::kBool;
+  if (additive)
+    m.element = p.dtype == DType::kBF16 && rng.Below(2) ? MaskElement::kBF16
+                                                        : MaskElement::kF32;
+  const auto some = [&](int64_t all, int64_t odds) {
+    return rng.Below(odds) == 0 ? 1 : all;
+  };
+  m.batch = some(p.batch, 2);
+  m.heads = some(p.q_heads, 2);
+  m.q_len = some(p.q_len, 4);
+  m.kv_len = some(p.kv_len, 12);
+  std::vector<bool> keys(m.kv_len);
+  for (size_t j = 0; j < keys.size(); ++j)
+    keys[j] = m.kv_len > 1 && rng.Below(4) == 0;
+  const DType stored =
+      m.element == MaskElement::kBF16 ? DType::kBF16 : DType::kF32;
+  std::vector<double> own;
+  for (int64_t n = 0; n < m.batch * m.heads * m.q_len; ++n) {
+    const bool blind = rng.Below(16) == 0;
+    for (int64_t j = 0; j < m.kv_len; ++j) {
+      const bool hidden = blind || keys[j] || rng.Below(5) == 0;
+      const double x = additive ? Stored(2 * rng.Normal(), stored) : 0;
+      own.push_back(hidden ? kHidden : x);
+    }
+  }
+  const auto at = [](int64_t n, int64_t of) { return of == 1 ? 0 : n; };
+  for (int64_t b = 0; b < p.batch; ++b)
+    for (int64_t h = 0; h < p.q_heads; ++h)
+      for (int64_t i = 0; i < p.q_len; ++i)
+        for (int64_t j = 0; j < p.kv_len; ++j)
+          data->attn_mask.push_back(
+              own[((at(b, m.batch) * m.heads + at(h, m.heads)) * m.q_len +
+                   at(i, m.q_len)) *
+                      m.kv_len +
+                  at(j, m.kv_len)]);
+}
+
 }  // namespace
 
 Data MakeData(const CheckCase& c, const Problem& p) {
@@ -317,6 +411,7 @@ Data MakeData(const CheckCase& c, const Problem& p) {
   }
   data.bias.resize(p.q_heads * BiasParameters(p));
   for (double& x : data.bias) x = Stored(0.5 * rng.Normal(), DType::kF32);
+  if (p.attn_mask != AttnMask::kNone) MakeMask(p, rng, &data);
   const auto store = [&](std::vector<double>& values) {
     for (double& x : values) x = Stored(x, p.dtype);
   };

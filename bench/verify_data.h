@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,22 @@ class Tensor {
   GuardedBytes memory_;
 };
 
+/// A caller's mask in guarded memory.
+class MaskTensor {
+ public:
+  /// `shape`: sizes and element; `dense`: [batch, heads, q_len, kv_len] of the
+  /// problem, of which the mask holds what its sizes leave.
+  MaskTensor(const MaskView& shape, const Problem& problem,
+             const std::vector<double>& dense, Layout layout);
+  const MaskView& view() const { return view_; }
+  Bytes memory() const { return memory_->bytes(); }
+  bool Intact() const { return memory_->Intact(); }
+
+ private:
+  MaskView view_;
+  std::unique_ptr<GuardedBytes> memory_;
+};
+
 /// Runs tasks in order on the calling thread, handing out its slots in turn.
 class SlotExec final : public Exec {
  public:
@@ -99,6 +116,8 @@ struct Data {
   std::vector<double> q, k, v, dout;
   std::vector<double> bias;  // learned parameters, f32 [Hq, n]
   std::array<std::vector<double>, kMaxExtras> extra;
+  std::vector<double> attn_mask;  // [B, Hq, Tq, Tk], or none
+  MaskView mask_shape;            // of the caller's mask: sizes, and element
 
   OracleInputs inputs() const;
 };

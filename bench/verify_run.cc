@@ -31,6 +31,8 @@ Operands::Operands(const Variant& variant, const Problem& p, const Data& data,
     bias_.back().Set(data.bias);
     before_.push_back(bias_.back().Snapshot());
   }
+  if (p.attn_mask != AttnMask::kNone)
+    mask_.emplace_back(data.mask_shape, p, data.attn_mask, layout);
 }
 
 Inputs Operands::inputs() const {
@@ -40,6 +42,7 @@ Inputs Operands::inputs() const {
   for (size_t n = kFirstExtra; n < tensors_.size(); ++n)
     in.extra[n - kFirstExtra] = tensors_[n].view();
   if (!bias_.empty()) in.bias = bias_.front().view();
+  if (!mask_.empty()) in.attn_mask = mask_.front().view();
   return in;
 }
 
@@ -47,6 +50,7 @@ bool Operands::Unchanged() const {
   for (size_t n = 0; n < tensors_.size(); ++n)
     if (!tensors_[n].Intact() || tensors_[n].Snapshot() != before_[n])
       return false;
+  if (!mask_.empty() && !mask_.front().Intact()) return false;
   return bias_.empty() ||
          (bias_.front().Intact() && bias_.front().Snapshot() == before_.back());
 }

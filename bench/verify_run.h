@@ -24,6 +24,7 @@ class Operands {
  private:
   std::deque<Tensor> tensors_;  // q, k, v, then the extras
   std::deque<Tensor> bias_;     // one, or none
+  std::deque<MaskTensor> mask_;
   std::vector<std::vector<std::byte>> before_;
 };
 

@@ -33,6 +33,13 @@ Status Attention::Forward(const Inputs& in, const Outputs& out, bool keep) {
   return status;
 }
 
+Status Attention::ForwardSequences(const Inputs& in, const Outputs& out,
+                                   const Sequences& sequences) {
+  const Footprint need = plan_->Memory(exec_->slots());
+  return plan_->ForwardSequences(
+      in, out, sequences, Grown(scratch_, need.sequences_scratch), *exec_);
+}
+
 Status Attention::Backward(const Inputs& in, const ConstView& out,
                            const ConstView& dout, const Gradients& grad) {
   if (!kept_) return Invalid("Backward needs a Forward that kept");

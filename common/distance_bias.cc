@@ -161,6 +161,14 @@ std::vector<float> BiasStart(const Problem& p) {
   return start;
 }
 
+ConstView SlopesOf(const Problem& p, const Inputs& in) {
+  if (in.bias.data == nullptr || FindIn(p.positions, "alibi") == nullptr)
+    return {};
+  ConstView slopes = in.bias;
+  if (slopes.batch == 1) slopes.batch_stride = 0;
+  return slopes;
+}
+
 int64_t BiasParameters(const Problem& p) {
   const Position* const bias = PositionOf(p.positions, PositionKind::kBias);
   if (bias == nullptr) return 0;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "saccade/plan.h"
 #include "saccade/problem.h"
 
 namespace saccade {
@@ -52,6 +53,11 @@ std::shared_ptr<const DistanceBias> MakeDistanceBias(const Problem& problem);
 
 /// Its parameters before training, [heads][n]; empty when it has none.
 std::vector<float> BiasStart(const Problem& problem);
+
+/// The slopes of ALiBi that a caller gives as Inputs::bias, [B, Hq, 1, 1], one
+/// sequence's repeated for all by a stride of 0; null data where the problem's
+/// bias is another, or they are AlibiSlopes.
+ConstView SlopesOf(const Problem& problem, const Inputs& in);
 
 /// The bucket of distance i - j. Causal (distances < 0 count as 0): the first
 /// half of the buckets are one distance each, the others grow as its logarithm

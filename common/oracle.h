@@ -3,6 +3,7 @@
 #ifndef SACCADE_COMMON_ORACLE_H_
 #define SACCADE_COMMON_ORACLE_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -29,16 +30,23 @@ inline bool MaskSees(const Problem& p, int64_t i, int64_t j) {
   return p.window == 0 || std::abs(i - j) < p.window;
 }
 
-/// scale q_i.k_j + bias.
-inline Score DotScore(const Problem& p, const double* q, const double* k,
-                      double bias) {
+/// scale q_i.k_j.
+inline Score DotScore(const Problem& p, const double* q, const double* k) {
   Score s{0, 0};
   for (int64_t c = 0; c < p.qk_dim; ++c) {
     s.value += q[c] * k[c];
     s.size += std::abs(q[c] * k[c]);
   }
-  return {p.scale * s.value + bias,
-          std::abs(p.scale) * s.size + std::abs(bias)};
+  return {p.scale * s.value, std::abs(p.scale) * s.size};
+}
+
+/// The problem's softcap of a score. Its own rounding is of |cap t|, which the
+/// lesser of size and cap bounds, and grows with the score's terms as size
+/// does.
+inline Score Capped(const Problem& p, const Score& s) {
+  if (p.softcap == 0) return s;
+  const double cap = p.softcap, t = std::tanh(s.value / cap);
+  return {cap * t, (1 - t * t) * s.size + std::min(s.size, cap)};
 }
 
 /// ReRoPE's scores: q.k turned by the clipped distance.
@@ -61,6 +69,11 @@ struct Row {
   int64_t batch, head;  // query head
   int64_t row, i;       // row of q, and its position
   double *out, *size, *lse;
+
+  double MaskOf(const Problem& p, const OracleInputs& in, int64_t j) const {
+    return in
+        .attn_mask[((batch * p.q_heads + head) * p.q_len + row) * p.kv_len + j];
+  }
 };
 
 /// Calls row(Row) for every query row; out and size are zeroed before.
@@ -89,32 +102,33 @@ void ForRows(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
 }
 
 /// o_i = sum_j softmax_j(s_ij) v_j over j with sees(i, j); 0 and -inf when
-/// there is none. score(Row, j) -> Score.
+/// there is none. score(Row, j) -> Score; a pair whose score is -infinity is
+/// not seen either.
 ///
 /// size: a relative error u in each product of a score moves p_ij by
 /// p_ij (a_ij + sum_j' p_ij' a_ij') u, with a the score's own size.
 template <class Sees, class ScoreOf>
 void Softmax(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
              Sees sees, ScoreOf score) {
+  constexpr Score kUnseen{-std::numeric_limits<double>::infinity(), 0};
   std::vector<Score> s(p.kv_len);
   ForRows(p, in, out, [&](const Row& x) {
-    double top = -std::numeric_limits<double>::infinity();
+    double top = kUnseen.value;
     for (int64_t j = 0; j < p.kv_len; ++j) {
-      if (!sees(x.i, j)) continue;
-      s[j] = score(x, j);
+      s[j] = sees(x.i, j) ? score(x, j) : kUnseen;
       if (s[j].value > top || std::isnan(s[j].value)) top = s[j].value;
       if (std::isnan(top)) break;
     }
     double sum = 0, mean = 0;
     for (int64_t j = 0; j < p.kv_len; ++j) {
-      if (!sees(x.i, j)) continue;
+      if (s[j].value == kUnseen.value) continue;
       const double w = std::exp(s[j].value - top);
       sum += w;
       mean += w * s[j].size;
     }
     if (x.lse) *x.lse = top + std::log(sum);  // -inf when nothing was seen
     for (int64_t j = 0; j < p.kv_len && sum != 0; ++j) {
-      if (!sees(x.i, j)) continue;
+      if (s[j].value == kUnseen.value) continue;
       const double weight = std::exp(s[j].value - top) / sum;
       for (int64_t c = 0; c < p.v_dim; ++c) {
         const double term = weight * x.v[j * p.v_dim + c];
@@ -146,7 +160,8 @@ class Bias {
   std::vector<double> values_;
 };
 
-/// Softmax of dot scores with a bias, over mask and sees(i, j).
+/// Softmax of dot scores, capped, with a bias and the caller's mask, over mask
+/// and sees(i, j).
 template <class Sees>
 void DotSoftmax(const Problem& p, const OracleInputs& in,
                 const OracleOutputs& out, Sees sees, const Bias& bias) {
@@ -155,11 +170,13 @@ void DotSoftmax(const Problem& p, const OracleInputs& in,
       p, in, out,
       [&](int64_t i, int64_t j) { return MaskSees(p, i, j) && sees(i, j); },
       [&](const Row& x, int64_t j) {
+        const double mask = in.attn_mask ? x.MaskOf(p, in, j) : 0;
+        if (std::isinf(mask) && mask < 0) return Score{mask, 0};
         const double* const k = x.k + j * p.qk_dim;
+        const Score s = Capped(p, clipped.any() ? clipped(p, x.q, k, x.i - j)
+                                                : DotScore(p, x.q, k));
         const double b = bias(x.head, x.i - j);
-        if (!clipped.any()) return DotScore(p, x.q, k, b);
-        const Score s = clipped(p, x.q, k, x.i - j);
-        return Score{s.value + b, s.size + std::abs(b)};
+        return Score{s.value + b + mask, s.size + std::abs(b) + std::abs(mask)};
       });
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "arena.h"
+#include "position.h"
 #include "saccade/variant.h"
 #include "simd/target.h"
 
@@ -51,19 +52,120 @@ Status CheckBytes(const char* name, const B& bytes, size_t need) {
   return {};
 }
 
+Status CheckMask(const Problem& p, const MaskView& mask) {
+  if (p.attn_mask == AttnMask::kNone)
+    return mask.data == nullptr
+               ? Status()
+               : Invalid("attn_mask is given, the plan was made without");
+  const Shape got{mask.batch, mask.heads, mask.q_len, mask.kv_len};
+  const Shape want{p.batch, p.q_heads, p.q_len, p.kv_len};
+  const auto fits = [](int64_t n, int64_t all) { return n == all || n == 1; };
+  if (!fits(got.batch, want.batch) || !fits(got.heads, want.heads) ||
+      !fits(got.len, want.len) || !fits(got.dim, want.dim))
+    return Invalid("attn_mask has shape " + Text(got) + ", the plan wants " +
+                   Text(want) + " or 1 in place of any");
+  if ((mask.element == MaskElement::kBool) !=
+          (p.attn_mask == AttnMask::kBoolean) ||
+      (mask.element == MaskElement::kBF16 && p.dtype != DType::kBF16))
+    return Invalid(std::string("attn_mask has other elements than the ") +
+                   NameOf(p.attn_mask) + " ones that the plan was made for");
+  if (got.batch * got.heads * got.len * got.dim == 0) return {};
+  if (mask.data == nullptr) return Invalid("attn_mask is null");
+  if (reinterpret_cast<uintptr_t>(mask.data) % SizeOf(mask.element) != 0)
+    return Invalid("attn_mask is not aligned to its elements' size");
+  return {};
+}
+
 Shape BiasShape(const Problem& p) {
   return {1, p.q_heads, 1, BiasParameters(p)};
+}
+
+// Learned parameters, or slopes of ALiBi.
+Status CheckBias(const Problem& p, const ConstView& bias) {
+  if (bias.data == nullptr) return {};
+  Shape shape = BiasShape(p);
+  if (FindIn(p.positions, "alibi")) {
+    shape.dim = 1;
+    if (bias.batch == p.batch) shape.batch = p.batch;
+  }
+  return CheckView("bias", bias, shape, DType::kF32);
+}
+
+// Starts of sequences, which ascend from 0 to `all`, none longer than `most`.
+Status CheckStarts(const char* name, std::span<const int32_t> starts,
+                   int64_t all, int64_t most) {
+  if (starts.empty() || starts.front() != 0 || starts.back() != all)
+    return Invalid(std::string(name) +
+                   " must go from 0 to the rows there are, " +
+                   std::to_string(all));
+  for (size_t s = 0; s + 1 < starts.size(); ++s) {
+    const int64_t n = int64_t{starts[s + 1]} - starts[s];
+    if (n < 0 || n > most)
+      return Invalid(std::string(name) + ": sequence " + std::to_string(s) +
+                     " has " + std::to_string(n) +
+                     " rows, the plan was made for 0 to " +
+                     std::to_string(most));
+  }
+  return {};
+}
+
+Status CheckPages(const Problem& p, const Sequences& s, int64_t rows) {
+  const size_t n = s.kv_lens.size();
+  if (n + 1 != s.q_starts.size())
+    return Invalid("kv_lens holds " + std::to_string(n) +
+                   " sequences, q_starts " +
+                   std::to_string(s.q_starts.size() - 1));
+  constexpr int64_t kMostRows = int64_t{1} << 30;
+  if (s.page < 1 || s.page > kMostRows)
+    return Invalid("a page has " + std::to_string(s.page) +
+                   " rows, must have 1 to 2^30");
+  if (n > 0 && s.pages.size() % n != 0)
+    return Invalid("pages holds " + std::to_string(s.pages.size()) +
+                   " numbers, not as many for each of " + std::to_string(n) +
+                   " sequences");
+  const int64_t width = n == 0 ? 0 : static_cast<int64_t>(s.pages.size() / n);
+  for (size_t at = 0; at < n; ++at) {
+    const int64_t len = s.kv_lens[at];
+    const std::string name = "sequence " + std::to_string(at);
+    if (len < 0 || len > p.kv_len || len > width * s.page)
+      return Invalid(name + " has " + std::to_string(len) +
+                     " keys, the plan was made for " +
+                     std::to_string(p.kv_len) + " and its pages hold " +
+                     std::to_string(width * s.page));
+    for (int64_t i = 0; i * s.page < len; ++i) {
+      const int64_t page =
+          s.pages[at * static_cast<size_t>(width) + static_cast<size_t>(i)];
+      if (page < 0 || page >= rows / s.page)
+        return Invalid(name + " has page " + std::to_string(page) + ", of " +
+                       std::to_string(rows / s.page));
+    }
+  }
+  return {};
+}
+
+Status CheckSequences(const Problem& p, const Inputs& in, const Sequences& s) {
+  if (Status status = CheckStarts("q_starts", s.q_starts, in.q.len, p.q_len);
+      !status.ok())
+    return status;
+  if (static_cast<int64_t>(s.q_starts.size()) - 1 > p.batch)
+    return Invalid("there are " + std::to_string(s.q_starts.size() - 1) +
+                   " sequences, the plan was made for " +
+                   std::to_string(p.batch));
+  if (s.kv_starts.empty()) return CheckPages(p, s, in.k.len);
+  if (s.kv_starts.size() != s.q_starts.size())
+    return Invalid("kv_starts and q_starts are not of as many sequences");
+  return CheckStarts("kv_starts", s.kv_starts, in.k.len, p.kv_len);
 }
 
 #define SACCADE_RETURN_IF_ERROR(expression) \
   if (Status status_ = (expression); !status_.ok()) return status_
 
-// Inputs of q_len queries and kv_len keys.
-Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
-                   int64_t q_len, int64_t kv_len) {
-  const Shape q{p.batch, p.q_heads, q_len, p.qk_dim};
-  const Shape k{p.batch, p.kv_heads, kv_len, p.qk_dim};
-  const Shape v{p.batch, p.kv_heads, kv_len, p.v_dim};
+// q, k, v and extras of q_len queries and kv_len keys.
+Status CheckTensors(const Problem& p, const Variant* variant, const Inputs& in,
+                    int64_t batch, int64_t q_len, int64_t kv_len) {
+  const Shape q{batch, p.q_heads, q_len, p.qk_dim};
+  const Shape k{batch, p.kv_heads, kv_len, p.qk_dim};
+  const Shape v{batch, p.kv_heads, kv_len, p.v_dim};
   SACCADE_RETURN_IF_ERROR(CheckView("q", in.q, q, p.dtype));
   SACCADE_RETURN_IF_ERROR(CheckView("k", in.k, k, p.dtype));
   SACCADE_RETURN_IF_ERROR(CheckView("v", in.v, v, p.dtype));
@@ -73,10 +175,15 @@ Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
     shape.dim = extra.value_width ? p.v_dim : 1;
     SACCADE_RETURN_IF_ERROR(CheckView(extra.name, in.extra[n], shape, p.dtype));
   }
-  if (in.bias.data != nullptr)
-    SACCADE_RETURN_IF_ERROR(
-        CheckView("bias", in.bias, BiasShape(p), DType::kF32));
   return {};
+}
+
+// All inputs of a pass of that many queries and keys.
+Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
+                   int64_t q_len, int64_t kv_len) {
+  SACCADE_RETURN_IF_ERROR(CheckTensors(p, variant, in, p.batch, q_len, kv_len));
+  SACCADE_RETURN_IF_ERROR(CheckBias(p, in.bias));
+  return CheckMask(p, in.attn_mask);
 }
 
 // Whether passes are to say what they run: what SACCADE_VERBOSE says.
@@ -126,6 +233,26 @@ Status Plan::Forward(const Inputs& in, const Outputs& out, Bytes saved,
   return {};
 }
 
+Status Plan::ForwardSequences(const Inputs& in, const Outputs& out,
+                              const Sequences& sequences, Bytes scratch,
+                              Exec& exec) const {
+  if (problem_.attn_mask != AttnMask::kNone)
+    return Unsupported("sequences of different lengths take no attn_mask");
+  const Problem& p = problem_;
+  SACCADE_RETURN_IF_ERROR(CheckTensors(p, variant_, in, 1, in.q.len, in.k.len));
+  SACCADE_RETURN_IF_ERROR(CheckBias(p, in.bias));
+  SACCADE_RETURN_IF_ERROR(
+      CheckView("out", out.out, {1, p.q_heads, in.q.len, p.v_dim}, p.dtype));
+  SACCADE_RETURN_IF_ERROR(CheckSequences(p, in, sequences));
+  if (out.lse && variant_ && !variant_->traits.lse)
+    return Unsupported(std::string(variant_->name) +
+                       " has no log-sum-exp to write");
+  SACCADE_RETURN_IF_ERROR(
+      CheckBytes("scratch", scratch, Memory(exec.slots()).sequences_scratch));
+  if (Verbose()) Say("sequences", *this, variant_, in, exec);
+  return DoForwardSequences(in, out, sequences, scratch, exec);
+}
+
 Status Plan::Backward(const Inputs& in, const Upstream& up,
                       const Gradients& grad, Bytes scratch, Exec& exec) const {
   const Problem& p = problem_;
@@ -164,6 +291,8 @@ Status Plan::CheckExtends() const {
     return Unsupported(std::string(variant_->name) + " cannot be extended");
   if (problem_.mask == Mask::kNone)
     return Unsupported("only causal problems can be extended");
+  if (problem_.attn_mask != AttnMask::kNone)
+    return Unsupported("problems with an attn_mask cannot be extended");
   return {};
 }
 
@@ -198,6 +327,11 @@ Status Plan::Extend(const Inputs& fresh, const Outputs& out, Bytes state,
 
 void Plan::DoBackward(const Inputs&, const Upstream&, const Gradients&, Bytes,
                       Exec&) const {}
+Status Plan::DoForwardSequences(const Inputs&, const Outputs&, const Sequences&,
+                                Bytes, Exec&) const {
+  return Unsupported(
+      "this variant with these positions runs sequences of one length only");
+}
 void Plan::DoReset(Bytes) const {}
 Status Plan::DoExtend(const Inputs&, const Outputs&, Bytes, Bytes,
                       Exec&) const {

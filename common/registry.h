@@ -10,6 +10,9 @@ namespace saccade {
 /// taken, kExhausted when there are too many. Thread-safe.
 Status Register(const Variant* variant);
 
+/// Softmax attention as it is defined, with all that a problem may ask of it.
+const Variant& Exact();
+
 }  // namespace saccade
 
 #endif  // SACCADE_COMMON_REGISTRY_H_

@@ -138,6 +138,8 @@ Status CheckShapes(const Problem& p) {
       Product({p.batch, p.kv_heads, p.kv_len, dim, 4}) < 0)
     return Invalid("a tensor would pass 2^60 bytes");
   if (!std::isfinite(p.scale)) return Invalid("scale is not finite");
+  if (!std::isfinite(p.softcap) || p.softcap < 0)
+    return Invalid("softcap must be 0 (none) or a positive number");
   return {};
 }
 
@@ -155,6 +157,10 @@ Status CheckTraits(const Variant& variant, const Problem& p) {
   const bool cut = p.window > 0 || p.least_distance > -kNoDistance ||
                    p.most_distance < kNoDistance;
   if (cut && !t.window) return Unsupported(name + " cannot be cut to a window");
+  if (p.attn_mask != AttnMask::kNone && !t.attn_mask)
+    return Unsupported(name + " takes no attn_mask");
+  if (p.softcap > 0 && !t.softcap)
+    return Unsupported(name + " does not cap its scores (softcap)");
   if (p.dtype == DType::kBF16 && !t.bf16)
     return Unsupported(name + " has no bf16 storage");
   return {};
@@ -223,6 +229,18 @@ const char* NameOf(Mask mask) {
       return "causal";
     case Mask::kCausalTopLeft:
       return "causal_top_left";
+  }
+  return "?";
+}
+
+const char* NameOf(AttnMask mask) {
+  switch (mask) {
+    case AttnMask::kNone:
+      return "none";
+    case AttnMask::kBoolean:
+      return "boolean";
+    case AttnMask::kAdditive:
+      return "additive";
   }
   return "?";
 }
@@ -314,6 +332,10 @@ Result<Problem> Resolve(const Variant& variant, const Problem& problem) {
   if (!positions.ok()) return positions.status();
   p.positions = *positions;
   if (Status s = CheckPositions(p); !s.ok()) return s;
+  if (p.softcap > 0 && BiasParameters(p) > 0)
+    return Unsupported(
+        "softcap does not go with a bias that is learned: its gradient is not "
+        "made");
   Result<Knobs> knobs = ResolveKnobs(variant.name, variant.knobs, p.knobs);
   if (!knobs.ok()) return knobs.status();
   p.knobs = *knobs;

@@ -169,6 +169,8 @@ Data Mapped(const Data& data, F map) {
   y.v = map(data.v);
   y.dout = map(data.dout);
   for (int n = 0; n < kMaxExtras; ++n) y.extra[n] = map(data.extra[n]);
+  y.attn_mask = map(data.attn_mask);
+  y.mask_shape = data.mask_shape;
   return y;
 }
 

@@ -40,6 +40,15 @@ void ExpRow(const float* x, size_t n, float* y) {
     hn::StoreU(Exp(d, hn::LoadU(d, x + i)), d, y + i);
 }
 
+void TanhRow(const float* x, size_t n, float* y, float* slope) {
+  const hn::ScalableTag<float> d;
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) {
+    const TanhAndSlope<decltype(d)> t(d, hn::LoadU(d, x + i));
+    hn::StoreU(t.value, d, y + i);
+    hn::StoreU(t.slope, d, slope + i);
+  }
+}
+
 void ToBF16Row(const float* x, size_t n, BF16* y) { ConvertRow(x, n, y); }
 void ToFloatRow(const BF16* x, size_t n, float* y) { ConvertRow(x, n, y); }
 
@@ -68,6 +77,7 @@ namespace {
 
 HWY_EXPORT(Exp2Row);
 HWY_EXPORT(ExpRow);
+HWY_EXPORT(TanhRow);
 HWY_EXPORT(ToBF16Row);
 HWY_EXPORT(ToFloatRow);
 HWY_EXPORT(ThereAndBack);
@@ -157,6 +167,41 @@ TEST_CASE("exp of what is not positive is right to an ulp") {
     std::vector<float> y(x.size());
     HWY_DYNAMIC_DISPATCH(ExpRow)(x.data(), x.size(), y.data());
     CHECK(Worst(x, y, std::exp(1.0)) < 1.25e-7);
+  });
+}
+
+TEST_CASE("tanh and its slope are right to a few ulp, near 0 as well") {
+  OnEveryTarget([] {
+    std::vector<float> x = Ramp(-40, 40, 1 << 20);
+    for (int n = 0; n < 1 << 18; ++n)  // evenly by size, both signs
+      x[n] = std::exp2(-static_cast<float>(n >> 1) / 4096) *
+             (n % 2 ? 1.0f : -1.0f);
+    std::vector<float> y(x.size()), slope(x.size());
+    HWY_DYNAMIC_DISPATCH(TanhRow)(x.data(), x.size(), y.data(), slope.data());
+    double worst = 0, steepest = 0;
+    for (size_t n = 0; n < x.size(); ++n) {
+      const double at = x[n], want = std::tanh(at);
+      const double cosine = std::cosh(at);
+      if (want != 0)
+        worst = std::max(worst, std::abs(y[n] - want) / std::abs(want));
+      steepest = std::max(steepest, std::abs(slope[n] * cosine * cosine - 1));
+    }
+    CHECK(worst < 3e-7);
+    CHECK(steepest < 6e-7);
+
+    std::vector<float> ends{0, -0.0f, kInf, -kInf, kNaN, 1e38f, -1e38f, 1e-40f};
+    ends.resize(16, 0);
+    std::vector<float> to(16), rise(16);
+    HWY_DYNAMIC_DISPATCH(TanhRow)(ends.data(), 16, to.data(), rise.data());
+    CHECK(to[0] == 0);
+    CHECK(std::signbit(to[1]));
+    CHECK(to[2] == 1);
+    CHECK(to[3] == -1);
+    CHECK(std::isnan(to[4]));
+    CHECK(to[5] == 1);
+    CHECK(to[6] == -1);
+    CHECK(rise[0] == 1);
+    CHECK(rise[2] == 0);
   });
 }
 

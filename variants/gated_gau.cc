@@ -52,7 +52,7 @@ void GauOracle(const Problem& p, const OracleInputs& in,
     const double* u = in.extra[0] + (x.out - out.out);
     for (int64_t j = 0; j < p.kv_len; ++j) {
       if (!oracle::MaskSees(p, x.i, j)) continue;
-      const oracle::Score s = oracle::DotScore(p, x.q, x.k + j * p.qk_dim, 0);
+      const oracle::Score s = oracle::DotScore(p, x.q, x.k + j * p.qk_dim);
       const double relu = s.value < 0 ? 0 : s.value;
       // A score off by u |s| past 0 is worth (u |s|)^2; u of bf16 at most.
       const double kink = 0x1p-8 * s.size * s.size;

@@ -50,6 +50,8 @@ const Variant* Find(std::string_view name) {
   return nullptr;
 }
 
+const Variant& Exact() { return variants::softmax_flash(); }
+
 Status Register(const Variant* variant) {
   List& list = TheList();
   const std::lock_guard<std::mutex> lock(list.adding);

@@ -38,6 +38,8 @@ const Variant& softmax_flash() {
       .source = "Dao et al. 2022, arXiv:2205.14135, algorithm 1",
       .traits = {.window = true,
                  .bias = true,
+                 .attn_mask = true,
+                 .softcap = true,
                  .lse = true,
                  .rounds_weights = true},
       .cost = FlashCost,

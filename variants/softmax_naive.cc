@@ -22,6 +22,7 @@
 #include <hwy/highway.h>
 
 #include "arena.h"
+#include "attn_mask.h"
 #include "distance_bias.h"
 #include "engine/bias_table.h"
 #include "engine/kv_cache.h"
@@ -112,11 +113,31 @@ void StoreHead(const float* from, int64_t b, int64_t h, const View& x) {
 
 // Keys and values of a pass: rows 0 .. len - 1 are positions 0 .. len - 1.
 struct Call {
-  ConstView q, k, v;
-  View out;
-  float* lse;
-  int64_t q_position;
-  const BiasTable* bias;
+  ConstView q = {}, k = {}, v = {};
+  View out = {};
+  float* lse = nullptr;
+  int64_t q_position = 0;
+  const BiasTable* bias = nullptr;
+  ConstView slopes = {};  // the caller's, of ALiBi; instead of `bias`
+  MaskView attn_mask = {};
+
+  // What a bias by distance adds to the scores of keys seen.
+  void AddBias(int64_t b, int64_t h, int64_t i, Interval seen, float* s) const {
+    if (slopes.data != nullptr) {
+      const float slope = *slopes.Row<float>(b, h, 0);
+      for (int64_t j = seen.begin; j < seen.end; ++j)
+        s[j] -= slope * static_cast<float>(std::abs(i - j));
+    } else if (bias != nullptr) {
+      for (int64_t j = seen.begin; j < seen.end; ++j)
+        s[j] += bias->Zero(0, h)[i - j];
+    }
+  }
+
+  // What the caller's mask adds to a score; -infinity: not visible.
+  float MaskOf(int64_t b, int64_t h, int64_t row, int64_t key) const {
+    if (attn_mask.data == nullptr) return 0;
+    return MaskValue(attn_mask.element, MaskAt(attn_mask, b, h, row, key));
+  }
 };
 
 // dS of every head by distance, where a bias is learned, and what it makes of
@@ -222,7 +243,9 @@ class NaivePlan final : public Plan {
     f.backward_scratch =
         gradients.used() + f.saved + n * HeadBytes(p, p.q_len, true);
     f.extend_scratch = f.forward_scratch;
-    f.state = p.mask == Mask::kNone ? 0 : cache_.bytes();
+    const bool extends =
+        p.mask != Mask::kNone && p.attn_mask == AttnMask::kNone;
+    f.state = extends ? cache_.bytes() : 0;
     return f;
   }
 
@@ -240,27 +263,31 @@ class NaivePlan final : public Plan {
     return Interval{i - part_.high, i - part_.low + 1}.Cut({0, kv_len});
   }
 
-  // Scores of one head's query row, then its weights; returns the keys seen.
-  Interval Weigh(const Head& head, const Call& c, int64_t h, int64_t row,
-                 float* s, float* lse) const {
+  // Scores of one head's query row, then its weights; returns the keys seen, of
+  // which the caller's mask may hide some: theirs are 0.
+  Interval Weigh(const Head& head, const Call& c, int64_t b, int64_t h,
+                 int64_t row, float* s, float* lse) const {
     const auto dot = HWY_DYNAMIC_DISPATCH(Dot);
     const int64_t d = problem_.qk_dim, i = c.q_position + row;
     for (int64_t j = 0; j < c.k.len; ++j)
       s[j] = problem_.scale * dot(head.q + row * d, head.k + j * d, d);
     const Interval seen = Keys(i, c.k.len);
-    if (c.bias != nullptr)
-      for (int64_t j = seen.begin; j < seen.end; ++j)
-        s[j] += c.bias->Zero(0, h)[i - j];
+    c.AddBias(b, h, i, seen, s);
+    if (c.attn_mask.data != nullptr)
+      for (int64_t j = seen.begin; j < seen.end; ++j) {
+        const float mask = c.MaskOf(b, h, row, j);
+        s[j] = mask == -INFINITY ? mask : s[j] + mask;
+      }
     std::fill(s, s + std::min(seen.begin, c.k.len), 0.0f);
-    if (seen.empty()) {
-      std::fill(s, s + c.k.len, 0.0f);
-      if (lse) *lse = -INFINITY;
-      return seen;
-    }
-    std::fill(s + seen.end, s + c.k.len, 0.0f);
     float top = -INFINITY;
     for (int64_t j = seen.begin; j < seen.end; ++j)
       top = s[j] > top || std::isnan(s[j]) ? s[j] : top;
+    if (top == -INFINITY) {
+      std::fill(s, s + c.k.len, 0.0f);
+      if (lse) *lse = top;
+      return {};
+    }
+    std::fill(s + seen.end, s + c.k.len, 0.0f);
     const float sum =
         HWY_DYNAMIC_DISPATCH(ExpRow)(s + seen.begin, seen.size(), top);
     for (int64_t j = seen.begin; j < seen.end; ++j) s[j] /= sum;
@@ -283,13 +310,14 @@ class NaivePlan final : public Plan {
       std::fill(head.out, head.out + n * p.v_dim, 0.0f);
       for (int64_t row = 0; row < n; ++row) {
         float* s = scores + (task * n + row) * c.k.len;
-        const Interval seen =
-            Weigh(head, c, h, row, s, c.lse ? c.lse + task * n + row : nullptr);
+        const Interval seen = Weigh(head, c, b, h, row, s,
+                                    c.lse ? c.lse + task * n + row : nullptr);
         // In parts of 16 keys: one long sum would gather rounding errors.
         for (int64_t j = seen.begin; j < seen.end;) {
           std::fill(head.part, head.part + p.v_dim, 0.0f);
           for (const int64_t end = std::min(seen.end, j + 16); j < end; ++j)
-            add(s[j], head.v + j * p.v_dim, head.part, p.v_dim);
+            if (c.MaskOf(b, h, row, j) != -INFINITY)
+              add(s[j], head.v + j * p.v_dim, head.part, p.v_dim);
           add(1, head.part, head.out + row * p.v_dim, p.v_dim);
         }
       }
@@ -304,23 +332,28 @@ class NaivePlan final : public Plan {
     const BiasTable* const bias = TakeTable(in, scratch, &own, exec);
     Arena arena(saved.empty() ? scratch : saved);
     float* scores = arena.Take<float>(bytes / sizeof(float));
-    Run({in.q, in.k, in.v, out.out, out.lse, QueryOffset(problem_), bias},
+    Run({in.q, in.k, in.v, out.out, out.lse, QueryOffset(problem_), bias,
+         SlopesOf(problem_, in), Broadcast(in.attn_mask)},
         scores, scratch.subspan(bytes), exec);
   }
 
-  // One query row's share of the gradients.
+  // One query row's share of the gradients; hides(j): by the caller's mask.
+  template <class Hides>
   void BackwardRow(const Head& head, int64_t row, Interval seen, const float* w,
-                   float* ds) const {
+                   float* ds, Hides hides) const {
     const auto dot = HWY_DYNAMIC_DISPATCH(Dot);
     const auto add = HWY_DYNAMIC_DISPATCH(AddScaled);
     const int64_t d = problem_.qk_dim, e = problem_.v_dim;
     const float* dout = head.dout + row * e;
     const float own = dot(dout, head.out + row * e, e);
     for (int64_t j = seen.begin; j < seen.end; ++j) {
+      ds[j] = 0;
+      if (hides(j)) continue;
       add(w[j], dout, head.dv + j * e, e);
       ds[j] = problem_.scale * w[j] * (dot(dout, head.v + j * e, e) - own);
     }
     for (int64_t j = seen.begin; j < seen.end; ++j) {
+      if (hides(j)) continue;
       add(ds[j], head.k + j * d, head.dq + row * d, d);
       add(ds[j], head.q + row * d, head.dk + j * d, d);
     }
@@ -333,6 +366,7 @@ class NaivePlan final : public Plan {
     Arena front(scratch);
     const BiasSums sums(front, p, bias_);
     scratch = scratch.subspan(front.used());
+    const Call call{.attn_mask = Broadcast(in.attn_mask)};
     const float* weights = reinterpret_cast<const float*>(up.saved.data());
     float* scores = reinterpret_cast<float*>(scratch.data());
     const Bytes heads = scratch.subspan(ScoreBytes(p, n));
@@ -355,7 +389,10 @@ class NaivePlan final : public Plan {
           const int64_t at = ((b * p.q_heads + h) * n + row) * m;
           const int64_t i = QueryOffset(p) + row;
           const Interval seen = Keys(i, m);
-          BackwardRow(head, row, seen, weights + at, scores + at);
+          BackwardRow(head, row, seen, weights + at, scores + at,
+                      [&](int64_t j) {
+                        return call.MaskOf(b, h, row, j) == -INFINITY;
+                      });
           sums.Add(b * p.q_heads + h, i, seen, scores + at);
         }
         StoreHead(head.dq, b, h, grad.dq);
@@ -382,7 +419,8 @@ class NaivePlan final : public Plan {
     const size_t bytes = ScoreBytes(problem_, problem_.q_len);
     BiasTable own;
     const BiasTable* const bias = TakeTable(fresh, scratch, &own, exec);
-    Run({fresh.q, held->k, held->v, out.out, out.lse, past, bias},
+    Run({fresh.q, held->k, held->v, out.out, out.lse, past, bias,
+         SlopesOf(problem_, fresh)},
         reinterpret_cast<float*>(scratch.data()), scratch.subspan(bytes), exec);
     return {};
   }
@@ -416,7 +454,7 @@ const Variant& softmax_naive() {
       .name = "softmax.naive",
       .title = "softmax attention, all scores held in memory: the baseline",
       .source = "Vaswani et al. 2017, arXiv:1706.03762, equation 1",
-      .traits = {.window = true, .bias = true, .lse = true},
+      .traits = {.window = true, .bias = true, .attn_mask = true, .lse = true},
       .cost = NaiveCost,
       .plan = MakeNaive,
       .oracle = NaiveOracle,

@@ -53,6 +53,8 @@ const Variant& softmax_window() {
           "Xiao et al. 2023, arXiv:2309.17453, section 3.2",
       .traits = {.window = true,
                  .bias = true,
+                 .attn_mask = true,
+                 .softcap = true,
                  .lse = true,
                  .rounds_weights = true},
       .knobs = {{"size", "keys a query sees, itself included", 256, 1, 1e9},

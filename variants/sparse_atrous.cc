@@ -69,6 +69,8 @@ const Variant& sparse_atrous() {
       .source = "Su 2019, kexue.fm/archives/6853",
       .traits = {.window = true,
                  .bias = true,
+                 .attn_mask = true,
+                 .softcap = true,
                  .lse = true,
                  .rounds_weights = true},
       .knobs = {{"rate", "keys from one that is seen to the next", 8, 1, 1e9},

@@ -183,6 +183,8 @@ const Variant& sparse_block() {
           "al. 2020, arXiv:2004.05150, section 3.1",
       .traits = {.window = true,
                  .bias = true,
+                 .attn_mask = true,
+                 .softcap = true,
                  .lse = true,
                  .rounds_weights = true},
       .knobs = {{"block", "tokens of a block", 64, 1, 1e6},

@@ -60,6 +60,8 @@ const Variant& sparse_fixed() {
       .source = "Child et al. 2019, arXiv:1904.10509, section 4.2",
       .traits = {.window = true,
                  .bias = true,
+                 .attn_mask = true,
+                 .softcap = true,
                  .lse = true,
                  .rounds_weights = true},
       .knobs = {{"block", "keys of a block", 128, 1, 1e9},

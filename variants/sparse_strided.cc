@@ -59,6 +59,8 @@ const Variant& sparse_strided() {
       .traits = {.bidirectional = false,
                  .window = true,
                  .bias = true,
+                 .attn_mask = true,
+                 .softcap = true,
                  .lse = true,
                  .rounds_weights = true},
       .knobs = {{"stride", "keys seen in a row, and between those seen beyond",

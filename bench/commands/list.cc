@@ -40,6 +40,7 @@ std::vector<Trait> TraitsOf(const Traits& t) {
           {"cross", t.cross},       {"grouped heads", t.grouped_heads},
           {"window", t.window},     {"bias", t.bias},
           {"rotary", t.rotary},     {"scores", t.scores},
+          {"mask", t.attn_mask},    {"softcap", t.softcap},
           {"lse", t.lse},           {"bf16", t.bf16},
           {"backward", t.backward}, {"decoding", t.extend}};
 }

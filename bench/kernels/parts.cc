@@ -160,7 +160,7 @@ void Weights(const PartJob& job) {
   const TileScratch& s = job.scratch;
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
-      Arithmetic::template Weigh<Policy::kRunning, vecs()>(
+      Arithmetic::template Weigh<Policy::kRunning, vecs(), false>(
           x.scores, s.max + x.lane, s.sum + x.lane, x.strip.keys);
     });
   });
@@ -176,7 +176,7 @@ void Values(const PartJob& job) {
       ValueStrip<vecs(), false, Rows>(
           Arithmetic(x.work, s).ValuesOf(x.strip), job.pass.spec.v_dim,
           x.scores, x.rescales ? s.factor + x.lane : nullptr, s.out + x.lane,
-          Arithmetic::Steps(x.strip.keys), x.sight);
+          Arithmetic::Steps(x.strip.keys));
     });
   });
 }

@@ -1,14 +1,17 @@
 // The tile engine: scores of a block of queries against a block of keys, a
 // transform, a normaliser, a product with the values.
 //
-//   o_i = gate_i (.) sum_j w(s_ij) v_j / norm_i,   s_ij = scale q_i.k_j + bias
+//   o_i = gate_i (.) sum_j w(s_ij) v_j / norm_i
+//   s_ij = softcap(scale q_i.k_j) + bias + the caller's mask
 //
 // over visible (i, j) only. Nothing of size q_len x kv_len is ever held.
 #ifndef SACCADE_COMMON_ENGINE_TILE_H_
 #define SACCADE_COMMON_ENGINE_TILE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/bias_table.h"
@@ -23,6 +26,10 @@ enum class Normaliser : uint8_t {
   kReluSquaredRows,  // w = relu(s)^2, norm_i = number of keys i sees
 };
 
+/// The weight of a pair that is not visible, where kernels must tell it from
+/// one that has become 0: no visible one is negative.
+constexpr float kHiddenWeight = -0.0f;
+
 /// What is computed: a description, made once per plan.
 struct TileSpec {
   int64_t batch = 0, q_heads = 0, kv_heads = 0;
@@ -34,7 +41,10 @@ struct TileSpec {
   std::vector<float> slopes = {};  // ALiBi: s -= slope_h |i - j|; or empty
   /// Any other bias by distance, or null. For softmax, instead of slopes.
   std::shared_ptr<const DistanceBias> bias = nullptr;
-  bool gated = false;  // out is multiplied by TileCall::gate
+  /// Softmax only: s = softcap tanh(s / softcap) before any bias; 0: none.
+  float softcap = 0;
+  bool masked = false;  // softmax only: TileCall::attn_mask is added to scores
+  bool gated = false;   // out is multiplied by TileCall::gate
   Pattern pattern = {};
 };
 
@@ -45,16 +55,42 @@ struct TileCall {
   ConstView q, k, v;
   ConstView gate = {};  // [B, Hq, Tq, v_dim] when gated
   View out = {};
-  View ungated = {};     // when gated: the product before the gate, f32; or
-                         //   null data
-  float* lse = nullptr;  // contiguous [B, Hq, Tq], or null
+  View ungated = {};      // when gated: the product before the gate, f32; or
+                          //   null data
+  float* lse = nullptr;   // [B, Hq] rows of lse_len, Tq of them used; or null
+  int64_t lse_len = 0;    // 0: Tq
+  ConstView slopes = {};  // [B, Hq, 1, 1] instead of spec.slopes, or null data
   const BiasTable* bias = nullptr;  // spec.bias, times log2 e
   int64_t q_position = 0;           // of query row 0
   int64_t kv_end = 0;               // positions 0 .. kv_end - 1 exist
   int64_t k_split = kFar, k_shift = 0;
+  /// When spec.masked: its strides are 0 where it repeats; key rows are
+  /// positions.
+  MaskView attn_mask = {};
+
+  /// Instead of a gap: pages of keys, of `page` rows, or null. For patterns of
+  /// step 1.
+  const int32_t* pages = nullptr;
+  int64_t page = 0;
 
   int64_t KeyRow(int64_t position) const {
+    if (pages != nullptr)
+      return pages[position / page] * page + position % page;
     return position < k_split ? position : position - k_shift;
+  }
+  /// Behind the last position of those from `position` to `end` whose rows
+  /// follow each other in k and v.
+  int64_t RowsEnd(int64_t position, int64_t end) const {
+    if (pages != nullptr) return std::min(end, (position / page + 1) * page);
+    return position < k_split ? std::min(end, k_split) : end;
+  }
+  float* Lse(const TileSpec& spec, int64_t b, int64_t h) const {
+    return lse + (b * spec.q_heads + h) * (lse_len > 0 ? lse_len : q.len);
+  }
+  /// ALiBi's slope, when spec.slopes are not empty.
+  float Slope(const TileSpec& spec, int64_t b, int64_t h) const {
+    if (slopes.data != nullptr) return *slopes.Row<float>(b, h, 0);
+    return spec.slopes[static_cast<size_t>(h)];
   }
 };
 
@@ -76,6 +112,13 @@ size_t TileForwardScratch(const TileSpec& spec, int64_t q_len, int slots);
 void TileForward(const TileSpec& spec, const TileCall& call, Bytes scratch,
                  Exec& exec);
 
+/// Passes of several sequences; spec.batch is 1. Short ones share the loop: the
+/// tiles, or heads, of all are dealt to the slots together.
+size_t TileForwardAllScratch(const TileSpec& spec, int64_t q_len,
+                             int64_t sequences, int slots);
+void TileForwardAll(const TileSpec& spec, std::span<const TileCall> calls,
+                    Bytes scratch, Exec& exec);
+
 /// `q_len`, `kv_len`: the largest of any call.
 size_t TileBackwardScratch(const TileSpec& spec, int64_t q_len, int64_t kv_len,
                            int slots);
@@ -89,6 +132,11 @@ constexpr int64_t kDecodeRows = 4;
 size_t TileDecodeScratch(const TileSpec& spec, int64_t kv_len, int slots);
 void TileDecode(const TileSpec& spec, const TileCall& call, Bytes scratch,
                 Exec& exec);
+
+/// Steps of several sequences; spec.batch is 1. kv_len: the longest.
+size_t TileDecodeAllScratch(const TileSpec& spec, int64_t kv_len, int slots);
+void TileDecodeAll(const TileSpec& spec, std::span<const TileCall> calls,
+                   int64_t kv_len, Bytes scratch, Exec& exec);
 
 /// The whole plan of a variant that is a TileSpec: forward, backward, and
 /// decoding from a cache of keys and values. When spec.gated the gate is the

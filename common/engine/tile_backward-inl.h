@@ -13,6 +13,8 @@
 //   dQ += dS K    dS             K
 //
 // S starts at -lse log2 e and dP at -D scale: then P = exp2(S), dS = P dP.
+// Where a softcap or the caller's mask act, S starts at 0 and all is added at
+// its end.
 #if defined(SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
 #ifdef SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_
@@ -131,12 +133,25 @@ struct Block {
   float distance;         // from key 0 to query 0 of the block
   ptrdiff_t apart;        // the same
   const float* bias;      // of a table, at distance 0
+  float softcap;          // times log2 e, or 0
+  bool masked;            // p holds the caller's mask, times log2 e
   float* dbias;           // where dS is summed by distance, at 0; or null
   Rows<float> dq, dk, dv;
   Fetches* fetches;  // to be asked for meanwhile
 };
 
-enum class Bias : uint8_t { kNone, kSlope, kTable };
+// kAny: either, and a softcap and the caller's mask, as the block says.
+enum class Bias : uint8_t { kNone, kSlope, kTable, kAny };
+
+// By its weight.
+HWY_INLINE hn::Mask<D> Visible(V weight) {
+  const hn::RebindToUnsigned<D> du;
+  return hn::RebindMask(
+      d, hn::Ne(hn::BitCast(du, weight), hn::Set(du, 0x80000000u)));
+}
+inline bool Visible(float weight) {
+  return weight != 0 || !std::signbit(weight);
+}
 
 struct Softmax {
   static HWY_INLINE void Finish(V s, const Block&, int, float* p, float*) {
@@ -155,6 +170,46 @@ struct ReluSquared {
   }
 };
 
+// What a table adds to the scores of a row against a vector of keys.
+HWY_INLINE V TableBias(const Block& b, int row, int key) {
+  // Keys lie in the lanes, the nearest last.
+  const ptrdiff_t nearest = b.apart + row - key - kLanes + 1;
+  return hn::Reverse(d, hn::LoadU(d, b.bias + nearest));
+}
+
+// And ALiBi.
+HWY_INLINE V AddSlope(V s, const Block& b, int row, int key) {
+  const V apart = hn::Sub(hn::Set(d, b.distance + static_cast<float>(row)),
+                          hn::Iota(d, static_cast<float>(key)));
+  return hn::NegMulAdd(hn::Set(d, b.slope), hn::Abs(apart), s);
+}
+
+// Weights from products times scale log2 e; with a softcap its slope times the
+// weight waits in ds.
+HWY_INLINE void FinishAny(V s, const Block& b, int row, int key, float* p,
+                          float* ds) {
+  V slope = hn::Set(d, 1.0f);
+  if (b.softcap > 0) {
+    const V cap = hn::Set(d, b.softcap);
+    const saccade::HWY_NAMESPACE::TanhAndSlope<D> t(d, hn::Div(s, cap));
+    s = hn::Mul(cap, t.value);
+    slope = t.slope;
+  }
+  s = hn::Add(s, hn::Set(d, b.start[row]));
+  if (b.bias != nullptr) s = hn::Add(s, TableBias(b, row, key));
+  if (b.slope != 0) s = AddSlope(s, b, row, key);
+  auto seen = hn::FirstN(d, kLanes);
+  if (b.masked) {
+    const V mask = hn::Load(d, p);
+    seen = hn::Ne(mask, hn::Set(d, -HUGE_VALF));
+    s = hn::Add(s, mask);
+  }
+  const V weight = hn::IfThenElse(seen, saccade::HWY_NAMESPACE::Exp2(d, s),
+                                  hn::Set(d, kHiddenWeight));
+  hn::Store(weight, d, p);
+  if (b.softcap > 0) hn::Store(hn::Mul(slope, weight), d, ds);
+}
+
 // Weights of queries begin .. end - 1 against kV vectors of keys, the first at
 // `key`.
 template <class Kind, Bias kBias, int kV>
@@ -166,29 +221,25 @@ HWY_NOINLINE void Scores(const Block& b, int key, int begin, int end) {
     for (int r = 0; r < kTile; ++r) {
       const V start = hn::Set(d, b.start[r0 + r]);
       for (int j = 0; j < kV; ++j) {
-        acc[r][j] = start;
-        if constexpr (kBias == Bias::kTable) {
-          // Keys lie in the lanes, the nearest last.
-          const ptrdiff_t nearest =
-              b.apart + r0 + r - key - (j + 1) * kLanes + 1;
-          acc[r][j] =
-              hn::Add(start, hn::Reverse(d, hn::LoadU(d, b.bias + nearest)));
-        }
-        if constexpr (kBias == Bias::kSlope) {
-          const V apart =
-              hn::Sub(hn::Set(d, b.distance + static_cast<float>(r0 + r)),
-                      hn::Iota(d, static_cast<float>(key + j * kLanes)));
-          acc[r][j] =
-              hn::NegMulAdd(hn::Set(d, b.slope), hn::Abs(apart), acc[r][j]);
-        }
+        const int at = key + j * kLanes;
+        acc[r][j] = kBias == Bias::kAny ? hn::Zero(d) : start;
+        if constexpr (kBias == Bias::kTable)
+          acc[r][j] = hn::Add(start, TableBias(b, r0 + r, at));
+        if constexpr (kBias == Bias::kSlope)
+          acc[r][j] = AddSlope(start, b, r0 + r, at);
       }
     }
     Multiply(acc, FromRows(b.q, r0, end - 1), kt, kPanel, b.qk_dim);
     for (int r = 0; r < kTile; ++r) {
       const ptrdiff_t at = (r0 + r) * kScoreRow + key;
-      for (int j = 0; j < kV; ++j)
-        Kind::Finish(acc[r][j], b, r0 + r, b.p + at + j * kLanes,
-                     b.ds + at + j * kLanes);
+      for (int j = 0; j < kV; ++j) {
+        float* const p = b.p + at + j * kLanes;
+        float* const ds = b.ds + at + j * kLanes;
+        if constexpr (kBias == Bias::kAny)
+          FinishAny(acc[r][j], b, r0 + r, key + j * kLanes, p, ds);
+        else
+          Kind::Finish(acc[r][j], b, r0 + r, p, ds);
+      }
     }
   }
 }
@@ -266,17 +317,21 @@ HWY_INLINE void AddByDistance(const Block& b, int begin, int end, int key,
 
 // Sets what is not visible in a cell to 0, whatever it holds.
 HWY_INLINE void ClearUnseen(const Cells& cells, int query, int key, int end,
-                            float* scores) {
+                            float* p, float* ds) {
   const hn::RebindToSigned<D> di;
   for (int v = 0; v < kStrip; v += kLanes) {
     const auto low = hn::Load(di, cells.low.data() + key + v);
     const auto high = hn::Load(di, cells.high.data() + key + v);
     for (int r = query; r < end; ++r) {
       const auto row = hn::Set(di, r);
-      const auto seen = hn::AndNot(hn::Lt(row, low), hn::Lt(row, high));
-      float* at = scores + r * kScoreRow + key + v;
-      hn::Store(hn::IfThenElseZero(hn::RebindMask(d, seen), hn::Load(d, at)), d,
-                at);
+      const auto seen =
+          hn::RebindMask(d, hn::AndNot(hn::Lt(row, low), hn::Lt(row, high)));
+      const ptrdiff_t at = r * kScoreRow + key + v;
+      const V weight = hn::Load(d, p + at);
+      hn::Store(hn::IfThenElseZero(seen, weight), d, p + at);
+      // What the caller's mask hides stays kHiddenWeight in p.
+      const auto visible = cells.hides ? hn::And(seen, Visible(weight)) : seen;
+      hn::Store(hn::IfThenElseZero(visible, hn::Load(d, ds + at)), d, ds + at);
     }
   }
 }

@@ -47,13 +47,14 @@ void Cells::SetAll(int n_queries, int n_keys) {
   }
   part.fill(0);
   careful.fill(0);
-  any_careful = false;
+  any_careful = hides = false;
 }
 
 void Cells::SetPart(const Interval* seen, int64_t first, int n_queries,
                     int n_keys) {
   scores.fill(0);
   part.fill(0);
+  hides = false;
   low.fill(0);
   high.fill(0);
   for (int g = 0; g * kStrip < n_keys; ++g) {

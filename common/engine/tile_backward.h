@@ -5,6 +5,7 @@
 //   dv_j  = sum_i p_ij do_i                        dp_ij = do_i.v_j
 //   ds_ij = scale p_ij (dp_ij - D_i)               D_i = do_i.o_i    (softmax)
 //   ds_ij = scale 2 relu(s_ij) dp_ij / norm_i                  (relu squared)
+//           with a softcap c, times 1 - tanh^2(scale q_i.k_j / c)
 //   dk_j  = sum_i ds_ij q_i                        dq_i = sum_j ds_ij k_j
 //
 // (Dao et al. 2022, appendix B.4.) One pass: for each block of keys, for each
@@ -56,6 +57,8 @@ struct Cells {
   /// `queries` nor `keys` holds: 0 * NaN is not 0.
   Masks careful;
   bool any_careful;
+  bool hides;  // pairs that `low` and `high` hold may be hidden all the same:
+               //   by kHiddenWeight in p
   /// Key j is seen by queries low[j] .. high[j] - 1 of the block. Valid where
   /// `part` has a bit.
   alignas(64) std::array<int32_t, kKeys> low, high;
@@ -64,6 +67,14 @@ struct Cells {
   void SetAll(int n_queries, int n_keys);
   /// seen[j]: the queries that see key j; `first` is the block's first query.
   void SetPart(const Interval* seen, int64_t first, int n_queries, int n_keys);
+  /// Hides more than SetPart: a cell whole, or some of it. SetCareful follows.
+  void Hide(int query_strip, int key_strip, bool whole) {
+    const uint32_t cell = 1u << key_strip;
+    part[query_strip] =
+        whole ? part[query_strip] & ~cell : part[query_strip] | cell;
+    if (whole) scores[query_strip] &= ~cell;
+    hides = true;
+  }
   /// Takes cells out of the products, because of strips that are not finite.
   void SetCareful(uint32_t query_strips, uint32_t key_strips);
 };

@@ -8,6 +8,7 @@
 #include <hwy/highway.h>
 
 #include "engine/tile_backward-inl.h"
+#include "engine/tile_mask-inl.h"
 #include "simd/bf16-inl.h"
 #include "simd/transpose-inl.h"
 
@@ -121,10 +122,8 @@ void AllScoreGradients(const Block& b, const Cells& cells,
   for (int s = 0; s * kStrip < b.n_queries; ++s)
     ForRuns(cells.part[s], [&](int from, int to) {
       const int end = std::min((s + 1) * kStrip, b.n_queries);
-      for (int g = from; g < to; ++g) {
-        ClearUnseen(cells, s * kStrip, g * kStrip, end, b.p);
-        ClearUnseen(cells, s * kStrip, g * kStrip, end, b.ds);
-      }
+      for (int g = from; g < to; ++g)
+        ClearUnseen(cells, s * kStrip, g * kStrip, end, b.p, b.ds);
     });
 }
 
@@ -162,7 +161,7 @@ void ForCareful(const Block& b, const Cells& cells, F pair) {
       for (int j = from * kStrip; j < last; ++j)
         for (int i = std::max(s * kStrip, cells.low[j]);
              i < std::min((s + 1) * kStrip, cells.high[j]); ++i)
-          pair(i, j);
+          if (!cells.hides || Visible(b.p[i * kScoreRow + j])) pair(i, j);
     });
 }
 
@@ -200,8 +199,10 @@ void AddBiasGradients(const Block& b, const Cells& cells) {
 // The five products; `turn` is taken before the last.
 void AddBlock(const Pass& pass, const Block& b, const Cells& cells,
               int64_t place, Turn& turn) {
-  const bool alibi = b.slope != 0;
-  if (!pass.softmax()) {
+  const bool alibi = b.slope != 0, capped = b.softcap > 0;
+  if (capped || b.masked) {
+    AllScores<Softmax, Bias::kAny>(b, cells);
+  } else if (!pass.softmax()) {
     alibi ? AllScores<ReluSquared, Bias::kSlope>(b, cells)
           : AllScores<ReluSquared, Bias::kNone>(b, cells);
   } else if (b.bias != nullptr) {
@@ -210,7 +211,7 @@ void AddBlock(const Pass& pass, const Block& b, const Cells& cells,
     alibi ? AllScores<Softmax, Bias::kSlope>(b, cells)
           : AllScores<Softmax, Bias::kNone>(b, cells);
   }
-  AllScoreGradients(b, cells, pass.softmax() ? b.p : b.ds);
+  AllScoreGradients(b, cells, pass.softmax() && !capped ? b.p : b.ds);
   if (b.dbias != nullptr) AddBiasGradients(b, cells);
   AddKeyGradients(b, cells);
   turn.Await(place);
@@ -233,9 +234,11 @@ class HeadTask {
         block_(keys),
         odd_keys_(odd_keys) {
     const TileSpec& spec = *pass.spec;
+    block_.softcap = spec.softcap * simd::kLog2E;
+    block_.masked = spec.masked;
     block_.slope = 0;
     if (!spec.slopes.empty())
-      block_.slope = spec.slopes[static_cast<size_t>(head_)] *
+      block_.slope = pass.call->forward.Slope(spec, batch_, head_) *
                      static_cast<float>(job.part->step) *
                      (pass.softmax() ? simd::kLog2E : 1.0f);
     const BiasTable* const table = pass.call->forward.bias;
@@ -270,15 +273,17 @@ class HeadTask {
     block_.fetches = &fetches;
     Fetch(next, fetches);
     Cells& cells = *scratch_.cells;
-    if (seen == Seen::kAll) {
+    if (seen == Seen::kAll && !block_.masked) {
       cells.SetAll(block_.n_queries, block_.n_keys);
     } else {
       cells.SetPart(scratch_.seen, queries.begin, block_.n_queries,
                     block_.n_keys);
+      if (block_.masked) SetMask(queries, cells);
       const uint32_t odd =
           NotFinite(block_.q, block_.n_queries, block_.qk_dim) |
           NotFinite(block_.dout, block_.n_queries, block_.v_dim);
-      if ((odd | odd_keys_) != 0) cells.SetCareful(odd, odd_keys_);
+      if ((odd | odd_keys_) != 0 || cells.hides)
+        cells.SetCareful(odd, odd_keys_);
     }
     const int64_t place =
         h_ * (job_.queries.size() + 1) + queries.end - job_.queries.begin;
@@ -294,6 +299,34 @@ class HeadTask {
     const DistanceBias& bias = *pass_.spec->bias;
     bias.AddGradient(call.bias_parameters.Row<float>(0, head_, 0), at,
                      scratch_.dbias, job_.dbias + h_ * bias.parameters());
+  }
+
+  // The caller's mask to where weights are to go, and what it hides.
+  void SetMask(Interval queries, Cells& cells) const {
+    const MaskView& mask = pass_.call->forward.attn_mask;
+    const int64_t step = job_.part->step;
+    const int64_t key = job_.offset + step * job_.keys.begin;
+    for (int r = 0; r < block_.n_queries; ++r) {
+      bool any = false;
+      simd::LoadMaskRow(
+          mask, MaskAt(mask, batch_, head_, RowOf(queries.begin + r), key),
+          step, block_.n_keys, block_.p + r * kScoreRow, &any);
+    }
+    for (int s = 0; s * kStrip < block_.n_queries; ++s)
+      ForRuns(cells.scores[s], [&](int from, int to) {
+        for (int g = from; g < to; ++g) HideCell(s, g, cells);
+      });
+  }
+
+  // By whichever pairs of a cell of the block the mask hides.
+  void HideCell(int s, int g, Cells& cells) const {
+    const int rows = std::min((s + 1) * kStrip, block_.n_queries);
+    const int keys = std::min((g + 1) * kStrip, block_.n_keys) - g * kStrip;
+    int hidden = 0;
+    for (int r = s * kStrip; r < rows; ++r)
+      for (int j = 0; j < keys; ++j)
+        hidden += block_.p[r * kScoreRow + g * kStrip + j] == -HUGE_VALF;
+    if (hidden > 0) cells.Hide(s, g, hidden == keys * (rows - s * kStrip));
   }
 
   int64_t RowOf(int64_t query) const {
@@ -345,8 +378,7 @@ class HeadTask {
 
   void SetSoftmax(int64_t row, int n) {
     const int64_t step = job_.part->step;
-    const float* lse = pass_.call->forward.lse +
-                       (batch_ * pass_.spec->q_heads + head_) * pass_.q_len();
+    const float* lse = pass_.call->forward.Lse(*pass_.spec, batch_, head_);
     const float* inner = pass_.Inner(job_.pair, h_);
     for (int i = 0; i < n; ++i) {
       const float at = lse[row + i * step];

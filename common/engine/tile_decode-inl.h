@@ -175,6 +175,16 @@ struct Scores {
   }
 };
 
+// s = cap tanh(s / cap)
+HWY_INLINE void DecodeCap(float cap, int64_t n, float* s) {
+  const DecodeD d;
+  const DecodeV c = hn::Set(d, cap);
+  for (int64_t j = 0; j < n; j += kDecodeLanes) {
+    const DecodeV x = hn::Div(hn::Load(d, s + j), c);
+    hn::Store(hn::Mul(c, TanhAndSlope<DecodeD>(d, x).value), d, s + j);
+  }
+}
+
 // s -= slope |distance|, distance = back + t for query t.
 HWY_INLINE void DecodeBias(const float* back, int64_t t, float slope, int64_t n,
                            float* s) {

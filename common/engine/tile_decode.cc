@@ -90,4 +90,39 @@ void TileDecode(const TileSpec& spec, const TileCall& call, Bytes scratch,
     exec.For(heads, [&](int64_t head, int) { DecodeMerge(job, head); });
 }
 
+namespace {
+
+size_t JobBytes(const TileSpec& spec, int64_t kv_len) {
+  return TileDecodeScratch(spec, kv_len, 1);
+}
+
+}  // namespace
+
+size_t TileDecodeAllScratch(const TileSpec& spec, int64_t kv_len, int slots) {
+  return std::max(TileDecodeScratch(spec, kv_len, slots),
+                  static_cast<size_t>(slots) * JobBytes(spec, kv_len));
+}
+
+void TileDecodeAll(const TileSpec& spec, std::span<const TileCall> calls,
+                   int64_t kv_len, Bytes scratch, Exec& exec) {
+  // Few long contexts are cut, each into chunks for all slots; of many, each
+  // slot takes whole heads.
+  const auto heads = static_cast<int64_t>(calls.size()) * spec.kv_heads;
+  constexpr int64_t kHeadsPerSlot = 4;
+  if (heads < kHeadsPerSlot * exec.slots() && kv_len > kDecodeChunk) {
+    for (const TileCall& call : calls) TileDecode(spec, call, scratch, exec);
+    return;
+  }
+  const size_t bytes = JobBytes(spec, kv_len);
+  exec.For(heads, [&](int64_t task, int slot) {
+    const TileCall& call = calls[static_cast<size_t>(task / spec.kv_heads)];
+    Arena arena(scratch.subspan(static_cast<size_t>(slot) * bytes, bytes));
+    DecodeJob job(arena, spec, call.kv_end, 1);
+    job.Start(call);
+    const int64_t head = task % spec.kv_heads;
+    for (int64_t c = 0; c < job.chunks; ++c) DecodeChunk(job, head, c, 0);
+    DecodeMerge(job, head);
+  });
+}
+
 }  // namespace saccade

@@ -94,10 +94,11 @@ class DecodeTask {
   HWY_INLINE void Gather(const DecodeGroup& group, Interval run) {
     while (!run.empty()) {
       DecodeKeys<T>& keys = blocks_[at_];
-      const int64_t n = std::min(run.size(), kDecodeBlock - keys.n);
-      const Interval piece{run.begin, run.begin + n};
       const int64_t step = group.part->step;
-      const int64_t position = group.residue + step * piece.begin;
+      const int64_t position = group.residue + step * run.begin;
+      int64_t n = std::min(run.size(), kDecodeBlock - keys.n);
+      if (step == 1) n = call_.RowsEnd(position, position + n) - position;
+      const Interval piece{run.begin, run.begin + n};
       const int64_t row = call_.KeyRow(position);
       const T* const k = call_.k.Row<T>(batch_, head_, row);
       const T* const v = call_.v.Row<T>(batch_, head_, row);
@@ -187,14 +188,17 @@ class DecodeTask {
     float* const alpha = s_ + 2 * job_.most_rows * kDecodeBlock;
     for (int64_t r = 0; r < rows; ++r) {
       float* const row = s + r * kDecodeBlock;
+      if (spec_.softcap > 0) {
+        std::fill(row + keys.n, row + padded, 0.0f);
+        DecodeCap(spec_.softcap * kLog2E, padded, row);
+      }
       if (!spec_.slopes.empty()) {
         std::fill(keys.back + keys.n, keys.back + padded, 0.0f);
         const int64_t g = (begin + r) % job_.group;
         const int64_t t = (begin + r) / job_.group;
-        DecodeBias(
-            keys.back, t,
-            Slope(spec_.slopes[static_cast<size_t>(head_ * job_.group + g)]),
-            padded, row);
+        DecodeBias(keys.back, t,
+                   Slope(call_.Slope(spec_, batch_, head_ * job_.group + g)),
+                   padded, row);
       }
       if (call_.bias != nullptr) {
         const float* const bias = call_.bias->Zero(
@@ -296,9 +300,9 @@ class Merge {
     for (int64_t c = 0; c < spec_.v_dim; ++c)
       Store(gate ? o[c] * AsFloat(gate[c]) : o[c], out[c]);
     if (call_.lse != nullptr && softmax_)
-      call_.lse[(b * spec_.q_heads + h) * call_.q.len + t] =
-          l == 0 ? -std::numeric_limits<float>::infinity()
-                 : m * kLn2 + std::log(l);
+      call_.Lse(spec_, b, h)[t] = l == 0
+                                      ? -std::numeric_limits<float>::infinity()
+                                      : m * kLn2 + std::log(l);
   }
 
  private:

@@ -27,7 +27,8 @@ void FetchKeys(const TileWork& work, int64_t begin, int64_t end,
   const int64_t head = work.head / (spec.q_heads / spec.kv_heads);
   const int64_t step = work.part->step;
   const int64_t row = work.call->KeyRow(work.residue + step * begin);
-  const int64_t count = std::min(end - begin, kMostKeys);
+  int64_t count = std::min(end - begin, kMostKeys);
+  if (step == 1) count = work.call->RowsEnd(begin, begin + count) - begin;
   fetches.AddRows(work.call->k, work.batch, head, row, step, count);
   fetches.AddRows(work.call->v, work.batch, head, row, step, count);
 }

@@ -86,9 +86,9 @@ class Floats {
   Rows KeysOf(const Strip& s) const { return Of(w_.call->k, s, s_.keys); }
   Rows ValuesOf(const Strip& s) const { return Of(w_.call->v, s, s_.values); }
 
-  template <bool kRunning, int kVecs>
+  template <bool kRunning, int kVecs, bool kCareful>
   static void Weigh(float* scores, const float* max, float* sum, int n) {
-    if constexpr (kRunning) WeighStrip<kVecs>(scores, max, sum, n);
+    if constexpr (kRunning) WeighStrip<kVecs, kCareful>(scores, max, sum, n);
   }
   static int Steps(int keys) { return keys; }
 

@@ -18,6 +18,7 @@
 
 #include "engine/tile_floats-inl.h"
 #include "engine/tile_forward.h"
+#include "engine/tile_mask-inl.h"
 #include "engine/tile_policies-inl.h"
 #include "engine/tile_products-inl.h"
 #include "simd/bf16-inl.h"
@@ -64,6 +65,7 @@ class Tile {
     return {batch.seen_begin + strip.start, batch.seen_end + strip.start,
             strip.first_vec};
   }
+  bool LoadMask(const Strip& strip);
   void Rescale();
   bool Finite() const;
   void Finish();
@@ -74,7 +76,7 @@ class Tile {
   template <int kVecs>
   void Weights(const Strip& strip);
   template <int kVecs>
-  void Values(const Batch& batch, const Strip& strip, const float* rescale);
+  void Values(const Strip& strip, const float* rescale);
 
   const TileWork& w_;
   const TileSpec& spec_;
@@ -87,7 +89,7 @@ class Tile {
   // The weights of what is hidden are 0, which hides all values but NaN and
   // infinity. To look whether these came through, and then to mask products as
   // well, costs less than to mask them always; the other bits are the same.
-  bool masks_ = false, careful_ = false;
+  bool masks_ = Policy::kMask, careful_ = false;
 };
 
 template <class Policy, class Arithmetic>
@@ -146,6 +148,11 @@ void Tile<Policy, Arithmetic>::ForEachKey() {
     cutter.Add(run, row, step);
   };
   w_.part->ForKeys(w_.queries, keys, [&](Interval run) {
+    while (call_.pages != nullptr && !run.empty()) {
+      const int64_t end = call_.RowsEnd(run.begin, run.end);
+      add({run.begin, end});
+      run.begin = end;
+    }
     add({run.begin, std::min(run.end, split)});
     add({std::max(run.begin, split), run.end});
   });
@@ -173,25 +180,45 @@ void Tile<Policy, Arithmetic>::Weights(const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Weights<kVecs - 1>(strip);
   const int at = strip.first_vec * kLanes;
-  Arithmetic::template Weigh<Policy::kRunning, kVecs>(
-      s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
-      strip.keys);
+  const auto kernel =
+      careful_ ? Arithmetic::template Weigh<Policy::kRunning, kVecs, true>
+               : Arithmetic::template Weigh<Policy::kRunning, kVecs, false>;
+  kernel(s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
+         strip.keys);
 }
 
 template <class Policy, class Arithmetic>
 template <int kVecs>
-void Tile<Policy, Arithmetic>::Values(const Batch& batch, const Strip& strip,
+void Tile<Policy, Arithmetic>::Values(const Strip& strip,
                                       const float* rescale) {
   if constexpr (kVecs > 1)
-    if (strip.vecs < kVecs) return Values<kVecs - 1>(batch, strip, rescale);
+    if (strip.vecs < kVecs) return Values<kVecs - 1>(strip, rescale);
   const int at = strip.first_vec * kLanes;
   using Values = typename Arithmetic::Values;
-  const auto kernel = strip.masked && careful_
+  const auto kernel = (strip.masked || Policy::kMask) && careful_
                           ? ValueStrip<kVecs, true, Values>
                           : ValueStrip<kVecs, false, Values>;
   kernel(arithmetic_.ValuesOf(strip), spec_.v_dim,
          s_.scores + strip.start * kTile + at, rescale ? rescale + at : nullptr,
-         s_.out + at, Arithmetic::Steps(strip.keys), SightOf(batch, strip));
+         s_.out + at, Arithmetic::Steps(strip.keys));
+}
+
+// The caller's mask of a strip, to where its scores are to go. Returns whether
+// any pair attends.
+template <class Policy, class Arithmetic>
+bool Tile<Policy, Arithmetic>::LoadMask(const Strip& strip) {
+  const MaskView& mask = call_.attn_mask;
+  const int64_t step = w_.part->step;
+  const int64_t row_step = step * mask.row_stride * SizeOf(mask.element);
+  bool any = false;
+  for (int v = strip.first_vec; v < strip.first_vec + strip.vecs; ++v) {
+    const int at = v * kLanes;
+    any |= LoadMaskColumns(
+        mask, MaskAt(mask, w_.batch, w_.head, w_.q_row + at * step, strip.row),
+        row_step, queries_ - 1 - at, step, strip.keys,
+        s_.scores + strip.start * kTile + at, kTile);
+  }
+  return any;
 }
 
 // out *= factor
@@ -207,6 +234,11 @@ void Tile<Policy, Arithmetic>::Rescale() {
 template <class Policy, class Arithmetic>
 void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
   const Strip* const end = batch.strip + batch.strips;
+  if constexpr (Policy::kMask) {
+    bool any = false;
+    for (const Strip* s = batch.strip; s < end; ++s) any |= LoadMask(*s);
+    if (!any) return;
+  }
   for (const Strip* s = batch.strip; s < end; ++s) arithmetic_.Pack(*s);
   FetchFollowing(w_, end[-1].key + end[-1].keys, *w_.fetches);
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
@@ -227,9 +259,9 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
     if (Policy::kRunning && !s->masked && carrier == nullptr) carrier = s;
   }
   if (Policy::kRunning && carrier == nullptr) Rescale();
-  if (carrier != nullptr) Values<kShape.vecs>(batch, *carrier, s_.factor);
+  if (carrier != nullptr) Values<kShape.vecs>(*carrier, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
-    if (s != carrier) Values<kShape.vecs>(batch, *s, nullptr);
+    if (s != carrier) Values<kShape.vecs>(*s, nullptr);
 }
 
 // Whether no sum is NaN or infinite.
@@ -260,8 +292,7 @@ void Tile<Policy, Arithmetic>::Finish() {
       // Nothing seen: out 0, log-sum-exp -infinity.
       s_.factor[i] = sum == 0 ? 0.0f : 1 / sum;
       if (call_.lse != nullptr)
-        call_.lse[(w_.batch * spec_.q_heads + w_.head) * call_.q.len +
-                  w_.q_row + i * step] =
+        call_.Lse(spec_, w_.batch, w_.head)[w_.q_row + i * step] =
             sum == 0 ? -kInf : s_.max[i] * kLn2 + std::log(sum);
     } else {
       s_.factor[i] = policy_.Norm(w_, w_.queries.begin + i);

@@ -2,6 +2,8 @@
 // tile_forward-inl.h.
 #include "engine/tile_forward.h"
 
+#include <algorithm>
+
 #include "engine/tile.h"
 #include "simd/target.h"
 
@@ -70,6 +72,10 @@ Kernels KernelsOf(const TileSpec& spec) {
   if (spec.normaliser != Normaliser::kSoftmax)
     return {pairs ? ReluPairTile : ReluTile, ReluTileShape()};
   const TileShape shape = SoftmaxTileShape();
+  if (spec.masked)
+    return {pairs ? MaskedSoftmaxPairTile : MaskedSoftmaxTile, shape};
+  if (spec.softcap > 0)
+    return {pairs ? CappedSoftmaxPairTile : CappedSoftmaxTile, shape};
   if (spec.bias != nullptr)
     return {pairs ? TabledSoftmaxPairTile : TabledSoftmaxTile, shape};
   if (spec.slopes.empty())
@@ -162,7 +168,7 @@ class Tiles {
   const TileSpec& spec_;
   const TileCall& call_;
   const Part& part_;
-  const Region& region_;
+  const Region region_;
   const Scratch& scratch_;
   const Tiling tiling_;
 };
@@ -174,10 +180,33 @@ int64_t RunOf(int64_t tiles, int slots) {
   return std::clamp<int64_t>(tiles / (kRunsPerSlot * slots), 1, kMost);
 }
 
+// Sees nothing: what stands for a pattern of no parts.
+Part Nothing() {
+  Part part;
+  part.low = kFar;
+  return part;
+}
+
+// Runs tiles `its` of a part, which is the first of the pattern's, or the last.
+void RunTiles(const Tiles& tiles, Interval its, bool first, bool last,
+              Kernel kernel, const TileScratch& scratch) {
+  TileWork work = tiles.At(its.begin, first, last);
+  Fetches fetches;
+  if (!work.queries.empty()) FetchOut(work, fetches);
+  for (int64_t index = its.begin; index < its.end; ++index) {
+    TileWork next;
+    if (index + 1 < its.end) next = tiles.At(index + 1, first, last);
+    if (!next.queries.empty()) FetchNext(work, next, fetches);
+    work.fetches = &fetches;
+    if (!work.queries.empty()) kernel(work, scratch);
+    work = next;
+    fetches = {};
+  }
+}
+
 void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
                const Scratch& scratch, Exec& exec) {
-  Part nothing;
-  nothing.low = kFar;
+  const Part nothing = Nothing();
   const Kernels kernels = KernelsOf(spec);
   const int64_t parts =
       std::max<int64_t>(1, static_cast<int64_t>(spec.pattern.size()));
@@ -186,28 +215,60 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
     const Tiles tiles(spec, call, part, region, scratch, kernels.shape);
     const int64_t run = RunOf(tiles.size(), exec.slots());
     exec.For(CeilDiv(tiles.size(), run), [&](int64_t task, int slot) {
-      const Interval its =
-          Interval{task * run, (task + 1) * run}.Cut({0, tiles.size()});
-      const auto at = [&](int64_t index) {
-        return tiles.At(index, p == 0, p == parts - 1);
-      };
-      TileWork work = at(its.begin);
-      Fetches fetches;
-      if (!work.queries.empty()) FetchOut(work, fetches);
-      for (int64_t index = its.begin; index < its.end; ++index) {
-        TileWork next;
-        if (index + 1 < its.end) next = at(index + 1);
-        if (!next.queries.empty()) FetchNext(work, next, fetches);
-        work.fetches = &fetches;
-        if (!work.queries.empty()) kernels.run(work, scratch.Slot(spec, slot));
-        work = next;
-        fetches = {};
-      }
+      RunTiles(tiles,
+               Interval{task * run, (task + 1) * run}.Cut({0, tiles.size()}),
+               p == 0, p == parts - 1, kernels.run, scratch.Slot(spec, slot));
     });
   }
 }
 
 }  // namespace
+
+size_t TileForwardAllScratch(const TileSpec& spec, int64_t q_len,
+                             int64_t sequences, int slots) {
+  Arena arena;
+  arena.Take<int64_t>(sequences + 1);
+  Scratch(arena, spec, q_len, slots);
+  return arena.used();
+}
+
+void TileForwardAll(const TileSpec& spec, std::span<const TileCall> calls,
+                    Bytes memory, Exec& exec) {
+  const auto sequences = static_cast<int64_t>(calls.size());
+  int64_t q_len = 0;
+  for (const TileCall& call : calls) q_len = std::max(q_len, call.q.len);
+  Arena arena(memory);
+  int64_t* const ends = arena.Take<int64_t>(sequences + 1);
+  if (Carries(spec)) {
+    for (const TileCall& call : calls)
+      TileForward(spec, call, memory.subspan(arena.used()), exec);
+    return;
+  }
+  const Scratch scratch(arena, spec, q_len, exec.slots());
+  const Part nothing = Nothing();
+  const Part& part = spec.pattern.empty() ? nothing : spec.pattern[0];
+  const Kernels kernels = KernelsOf(spec);
+  const auto tiles_of = [&](int64_t s) {
+    return Tiles(spec, calls[s], part, {{0, spec.q_heads}, {0, calls[s].q.len}},
+                 scratch, kernels.shape);
+  };
+  // Runs of tiles, numbered through all sequences; ends[s]: of the s-th.
+  int64_t tiles = 0, runs = 0;
+  for (int64_t s = 0; s < sequences; ++s)
+    if (calls[s].q.len > 0) tiles += tiles_of(s).size();
+  const int64_t run = RunOf(tiles, exec.slots());
+  for (int64_t s = 0; s < sequences; ++s) {
+    if (calls[s].q.len > 0) runs += CeilDiv(tiles_of(s).size(), run);
+    ends[s] = runs;
+  }
+  exec.For(runs, [&](int64_t task, int slot) {
+    const int64_t s = std::upper_bound(ends, ends + sequences, task) - ends;
+    const Tiles its = tiles_of(s);
+    const int64_t nth = task - (s == 0 ? 0 : ends[s - 1]);
+    RunTiles(its, Interval{nth * run, (nth + 1) * run}.Cut({0, its.size()}),
+             true, true, kernels.run, scratch.Slot(spec, slot));
+  });
+}
 
 size_t TileForwardScratch(const TileSpec& spec, int64_t q_len, int slots) {
   Arena arena;

@@ -69,12 +69,17 @@ TileShape ReluTileShape();
 void SoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void BiasedSoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void TabledSoftmaxTile(const TileWork& work, const TileScratch& scratch);
+/// With a softcap, and any bias; and with the caller's mask besides.
+void CappedSoftmaxTile(const TileWork& work, const TileScratch& scratch);
+void MaskedSoftmaxTile(const TileWork& work, const TileScratch& scratch);
 void ReluTile(const TileWork& work, const TileScratch& scratch);
 
 /// The same for bf16, where MultipliesBF16() (simd/target.h).
 void SoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
 void BiasedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
 void TabledSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
+void CappedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
+void MaskedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch);
 void ReluPairTile(const TileWork& work, const TileScratch& scratch);
 
 }  // namespace saccade

@@ -27,8 +27,8 @@ template <class Policy>
 class Late : public Policy {
  public:
   using Policy::Policy;
-  HWY_INLINE V Score(V s, int64_t ahead) const {
-    return Policy::Score(hn::Mul(hn::Set(d, Policy::Factor()), s), ahead);
+  HWY_INLINE V Score(V s, int64_t ahead, const float* at) const {
+    return Policy::Score(hn::Mul(hn::Set(d, Policy::Factor()), s), ahead, at);
   }
 };
 
@@ -47,6 +47,12 @@ void BiasedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
 }
 void TabledSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<TabledSoftmax>(work, scratch);
+}
+void CappedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
+  RunPairs<AnySoftmax<false>>(work, scratch);
+}
+void MaskedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
+  RunPairs<AnySoftmax<true>>(work, scratch);
 }
 void ReluPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<ReluSquared>(work, scratch);
@@ -70,6 +76,12 @@ void BiasedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
 void TabledSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
   N_AVX3::TabledSoftmaxPairs(work, scratch);
 }
+void CappedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
+  N_AVX3::CappedSoftmaxPairs(work, scratch);
+}
+void MaskedSoftmaxPairTile(const TileWork& work, const TileScratch& scratch) {
+  N_AVX3::MaskedSoftmaxPairs(work, scratch);
+}
 void ReluPairTile(const TileWork& work, const TileScratch& scratch) {
   N_AVX3::ReluPairs(work, scratch);
 }
@@ -77,6 +89,8 @@ void ReluPairTile(const TileWork& work, const TileScratch& scratch) {
 void SoftmaxPairTile(const TileWork&, const TileScratch&) {}
 void BiasedSoftmaxPairTile(const TileWork&, const TileScratch&) {}
 void TabledSoftmaxPairTile(const TileWork&, const TileScratch&) {}
+void CappedSoftmaxPairTile(const TileWork&, const TileScratch&) {}
+void MaskedSoftmaxPairTile(const TileWork&, const TileScratch&) {}
 void ReluPairTile(const TileWork&, const TileScratch&) {}
 #endif
 

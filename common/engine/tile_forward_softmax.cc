@@ -1,4 +1,5 @@
-// The tile engine's forward pass with softmax, plain or biased by distance.
+// The tile engine's forward pass with softmax: plain, biased by distance,
+// capped, masked by the caller.
 #include "engine/tile_forward.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -23,6 +24,12 @@ void BiasedTile(const TileWork& work, const TileScratch& scratch) {
 void TabledTile(const TileWork& work, const TileScratch& scratch) {
   Tile<TabledSoftmax>(work, scratch).Run();
 }
+void CappedTile(const TileWork& work, const TileScratch& scratch) {
+  Tile<AnySoftmax<false>>(work, scratch).Run();
+}
+void MaskedTile(const TileWork& work, const TileScratch& scratch) {
+  Tile<AnySoftmax<true>>(work, scratch).Run();
+}
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -36,6 +43,8 @@ HWY_EXPORT(Shape);
 HWY_EXPORT(PlainTile);
 HWY_EXPORT(BiasedTile);
 HWY_EXPORT(TabledTile);
+HWY_EXPORT(CappedTile);
+HWY_EXPORT(MaskedTile);
 }  // namespace
 
 TileShape SoftmaxTileShape() { return HWY_DYNAMIC_DISPATCH(Shape)(); }
@@ -50,6 +59,14 @@ void BiasedSoftmaxTile(const TileWork& work, const TileScratch& scratch) {
 
 void TabledSoftmaxTile(const TileWork& work, const TileScratch& scratch) {
   HWY_DYNAMIC_DISPATCH(TabledTile)(work, scratch);
+}
+
+void CappedSoftmaxTile(const TileWork& work, const TileScratch& scratch) {
+  HWY_DYNAMIC_DISPATCH(CappedTile)(work, scratch);
+}
+
+void MaskedSoftmaxTile(const TileWork& work, const TileScratch& scratch) {
+  HWY_DYNAMIC_DISPATCH(MaskedTile)(work, scratch);
 }
 
 }  // namespace saccade

@@ -84,18 +84,15 @@ struct PairValues {
   PairValues From(int64_t step) const { return {at + step * stride, stride}; }
   PairValues Columns(int64_t c) const { return {at + c, stride}; }
 
-  static constexpr int kKeysPerStep = 2;
   using Mask = V;  // bits of the keys that are seen
   HWY_INLINE V Broadcast(int step, int column) const {
     return hn::Set(d, at[step * stride + column]);
   }
-  static HWY_INLINE Mask Seen(Sight sight, int step, int vec) {
-    const auto bits = [](M seen, uint32_t ones) HWY_ATTR {
-      return hn::IfThenElseZero(hn::RebindMask(du, seen), hn::Set(du, ones));
-    };
+  static HWY_INLINE Mask Seen(V weights) {
+    const hn::Repartition<uint16_t, D> du16;
+    const auto bits = hn::BitCast(du16, weights);
     return hn::BitCast(d,
-                       hn::Or(bits(sight.Of(2 * step, vec), 0x0000ffff),
-                              bits(sight.Of(2 * step + 1, vec), 0xffff0000)));
+                       hn::VecFromMask(du16, hn::Ne(bits, BitsOfHidden(du16))));
   }
   static HWY_INLINE V Add(V x, V b, V a) { return DotPairs(x, b, a); }
   static HWY_INLINE V AddWhere(Mask seen, V x, V b, V a) {
@@ -143,7 +140,8 @@ HWY_INLINE V RoundToPairs(V low, V high) {
 
 // Weights of n keys in place of their scores: pairs of keys 2 r and 2 r + 1 in
 // row r. kRunning: 2^(score - max), and added to `sum` before they are rounded.
-template <bool kRunning, int kVecs>
+// kCareful as in WeighStrip.
+template <bool kRunning, int kVecs, bool kCareful>
 HWY_NOINLINE void WeighPairs(float* scores, const float* max, float* sum,
                              int n) {
   constexpr int kSumKeys = 16;
@@ -161,7 +159,7 @@ HWY_NOINLINE void WeighPairs(float* scores, const float* max, float* sum,
         const auto weight = [&](int key) HWY_ATTR {
           const V s = hn::Load(d, scores + key * kTile + j * kLanes);
           if constexpr (!kRunning) return s;
-          const V p = Exp2(d, hn::Sub(s, top[j]));
+          const V p = Weight<kCareful>(s, top[j]);
           part[j] = hn::Add(part[j], p);
           return p;
         };
@@ -225,9 +223,9 @@ class Pairs {
     return {s_.values + strip.start * dim, dim};
   }
 
-  template <bool kRunning, int kVecs>
+  template <bool kRunning, int kVecs, bool kCareful>
   static void Weigh(float* scores, const float* max, float* sum, int n) {
-    WeighPairs<kRunning, kVecs>(scores, max, sum, n);
+    WeighPairs<kRunning, kVecs, kCareful>(scores, max, sum, n);
   }
   static int Steps(int keys) { return (keys + 1) / 2; }
 

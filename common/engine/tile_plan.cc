@@ -1,12 +1,14 @@
 // The plan that stands behind a TileSpec: memory, the three passes, and what
 // they cost.
 #include <algorithm>
+#include <new>
 #include <numbers>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "arena.h"
+#include "attn_mask.h"
 #include "engine/kv_cache.h"
 #include "engine/tile.h"
 #include "engine/tile_backward.h"
@@ -151,8 +153,10 @@ class TilePlan final : public Plan {
   TilePlan(const Problem& problem, TileSpec spec)
       : Plan(problem),
         spec_(std::move(spec)),
+        one_(OneOf()),
         bias_(spec_.bias, spec_.pattern, problem, std::numbers::log2e_v<float>),
-        causal_(problem.mask != Mask::kNone),
+        extends_(problem.mask != Mask::kNone &&
+                 problem.attn_mask == AttnMask::kNone),
         cache_(CacheShape(problem, spec_)) {}
 
  protected:
@@ -162,6 +166,9 @@ class TilePlan final : public Plan {
                  Bytes scratch, Exec& exec) const override;
   void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
                   Bytes scratch, Exec& exec) const override;
+  Status DoForwardSequences(const Inputs& in, const Outputs& out,
+                            const Sequences& sequences, Bytes scratch,
+                            Exec& exec) const override;
   void DoReset(Bytes state) const override { cache_.Reset(state); }
   Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                   Bytes scratch, Exec& exec) const override;
@@ -182,9 +189,18 @@ class TilePlan final : public Plan {
     return CountBytes([&](Arena& arena) { bias_.Room(arena); });
   }
 
-  TileSpec spec_;
+  // One of several sequences.
+  TileSpec OneOf() const {
+    TileSpec one = spec_;
+    one.batch = 1;
+    return one;
+  }
+  TileCall CallOf(const Inputs& in, const Outputs& out, const Sequences& s,
+                  int64_t n) const;
+
+  TileSpec spec_, one_;
   PlannedBias bias_;
-  bool causal_;
+  bool extends_;
   KvCache cache_;
 };
 
@@ -204,7 +220,13 @@ Footprint TilePlan::DoMemory(int slots) const {
                              BackwardScratch(arena, spec_, p, slots);
                            });
   bytes.saved = CountBytes([&](Arena& arena) { Saved(arena, spec_, p.q_len); });
-  if (causal_) {
+  bytes.sequences_scratch = CountBytes([&](Arena& arena) {
+    arena.Take<TileCall>(p.batch);
+    arena.Take<std::byte>(static_cast<int64_t>(
+        std::max(TileForwardAllScratch(one_, p.q_len, p.batch, slots),
+                 TileDecodeAllScratch(one_, p.kv_len, slots))));
+  });
+  if (extends_) {
     bytes.extend_scratch =
         table + CountBytes([&](Arena& arena) { LayOutExtend(arena, slots); });
     bytes.state = cache_.bytes();
@@ -223,9 +245,11 @@ void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                 .gate = in.extra[0],
                 .out = out.out,
                 .lse = out.lse,
+                .slopes = SlopesOf(problem_, in),
                 .bias = bias_.TableOf(in, room, &own, exec),
                 .q_position = QueryOffset(problem_),
-                .kv_end = problem_.kv_len};
+                .kv_end = problem_.kv_len,
+                .attn_mask = Broadcast(in.attn_mask)};
   if (!saved.empty()) {
     Arena kept(saved);
     const Saved keep(kept, spec_, problem_.q_len);
@@ -254,9 +278,11 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
                                     .k = in.k,
                                     .v = in.v,
                                     .lse = keep.lse,
+                                    .slopes = SlopesOf(problem_, in),
                                     .bias = bias_.TableOf(in, room, &own, exec),
                                     .q_position = QueryOffset(p),
-                                    .kv_end = p.kv_len},
+                                    .kv_end = p.kv_len,
+                                    .attn_mask = Broadcast(in.attn_mask)},
                         .out = up.out,
                         .dout = up.dout,
                         .dq = grad.dq,
@@ -275,6 +301,67 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
     call.dout = dungated;
   }
   TileBackward(spec_, call, {space.tile, space.tile_bytes}, exec);
+}
+
+TileCall TilePlan::CallOf(const Inputs& in, const Outputs& out,
+                          const Sequences& s, int64_t n) const {
+  const auto at = static_cast<size_t>(n);
+  const int64_t q_first = s.q_starts[at];
+  TileCall call{.q = Slice(in.q, q_first, s.q_starts[at + 1] - q_first),
+                .k = in.k,
+                .v = in.v,
+                .out = Slice(out.out, q_first, s.q_starts[at + 1] - q_first),
+                .lse = out.lse == nullptr ? nullptr : out.lse + q_first,
+                .lse_len = in.q.len,
+                .slopes = SlopesOf(problem_, in)};
+  if (call.slopes.data != nullptr)
+    call.slopes.data = call.slopes.Row<float>(n, 0, 0);
+  if (s.kv_starts.empty()) {
+    call.kv_end = s.kv_lens[at];
+    call.pages = s.pages.data() + at * (s.pages.size() / s.kv_lens.size());
+    call.page = s.page;
+  } else {
+    const int64_t first = s.kv_starts[at];
+    call.kv_end = s.kv_starts[at + 1] - first;
+    call.k = Slice(in.k, first, call.kv_end);
+    call.v = Slice(in.v, first, call.kv_end);
+  }
+  if (problem_.mask != Mask::kCausalTopLeft)
+    call.q_position = call.kv_end - call.q.len;
+  return call;
+}
+
+Status TilePlan::DoForwardSequences(const Inputs& in, const Outputs& out,
+                                    const Sequences& s, Bytes scratch,
+                                    Exec& exec) const {
+  const bool paged = s.kv_starts.empty();
+  if (spec_.bias != nullptr || spec_.gated ||
+      spec_.normaliser != Normaliser::kSoftmax)
+    return Unsupported(
+        "sequences of different lengths want softmax with no bias but ALiBi");
+  for (const Part& part : spec_.pattern)
+    if (paged && part.step != 1)
+      return Unsupported("keys in pages are not read by residue classes");
+  Arena arena(scratch);
+  auto* const calls = arena.Take<TileCall>(problem_.batch);
+  const auto n = static_cast<int64_t>(s.q_starts.size()) - 1;
+  // Steps of decoding in front.
+  int64_t steps = 0, others = 0;
+  const auto is_step = [&](int64_t at) {
+    return paged && s.q_starts[at + 1] - s.q_starts[at] <= kDecodeRows;
+  };
+  for (int64_t at = 0; at < n; ++at) steps += is_step(at);
+  for (int64_t at = 0, step = 0; at < n; ++at)
+    new (calls + (is_step(at) ? step++ : steps + others++))
+        TileCall(CallOf(in, out, s, at));
+  const Bytes tile = scratch.subspan(arena.used());
+  const auto count = static_cast<size_t>(steps);
+  if (steps > 0)
+    TileDecodeAll(one_, {calls, count}, problem_.kv_len, tile, exec);
+  if (others > 0)
+    TileForwardAll(one_, {calls + steps, static_cast<size_t>(others)}, tile,
+                   exec);
+  return {};
 }
 
 Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
@@ -303,6 +390,7 @@ Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                   .gate = Slice(fresh.extra[0], first, rows),
                   .out = Slice(out.out, first, rows),
                   .lse = whole && out.lse != nullptr ? out.lse : space.lse,
+                  .slopes = SlopesOf(problem_, fresh),
                   .bias = bias,
                   .q_position = position,
                   .kv_end = held->tokens,
@@ -335,6 +423,8 @@ TileSpec MakeTileSpec(const Problem& problem) {
                 .v_dim = problem.v_dim,
                 .dtype = problem.dtype,
                 .scale = problem.scale,
+                .softcap = problem.softcap,
+                .masked = problem.attn_mask != AttnMask::kNone,
                 .pattern = {MaskPart(problem)}};
   if (FindIn(problem.positions, "alibi"))
     spec.slopes = AlibiSlopes(problem.q_heads);

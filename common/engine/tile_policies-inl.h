@@ -27,8 +27,10 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 //   kRunning  weights are 2^(score - running maximum), divided by their sum;
 //             otherwise Score returns the weight itself
 //   kHidden   the score of a pair that is not visible: its weight is 0
+//   kMask     whether the caller's mask stands where scores are to go
 //   Policy(work), Factor()  what queries are multiplied by beforehand
-//   Score(s, ahead)         ahead: i - j of lane 0, in class coordinates
+//   Score(s, ahead, at)     ahead: i - j of lane 0, in class coordinates; at:
+//                           where the score is to go
 //   Norm(query)             without kRunning: what out is multiplied by
 
 // Scores are in base 2: queries carry log2 e.
@@ -36,12 +38,13 @@ class Softmax {
  public:
   static constexpr bool kRunning = true;
   static constexpr float kHidden = -kInf;
+  static constexpr bool kMask = false;
 
   explicit Softmax(const TileWork& work)
       : factor_(static_cast<float>(static_cast<double>(work.spec->scale) *
                                    1.4426950408889634)) {}
   float Factor() const { return factor_; }
-  HWY_INLINE V Score(V s, int64_t) const { return s; }
+  HWY_INLINE V Score(V s, int64_t, const float*) const { return s; }
 
  private:
   float factor_;
@@ -52,9 +55,9 @@ class BiasedSoftmax : public Softmax {
  public:
   explicit BiasedSoftmax(const TileWork& work)
       : Softmax(work),
-        slope_(work.spec->slopes[work.head] * kLog2E *
+        slope_(work.call->Slope(*work.spec, work.batch, work.head) * kLog2E *
                static_cast<float>(work.part->step)) {}
-  HWY_INLINE V Score(V s, int64_t ahead) const {
+  HWY_INLINE V Score(V s, int64_t ahead, const float*) const {
     const V distance = hn::Abs(hn::Iota(d, static_cast<float>(ahead)));
     return hn::NegMulAdd(hn::Set(d, slope_), distance, s);
   }
@@ -68,7 +71,7 @@ class TabledSoftmax : public Softmax {
  public:
   explicit TabledSoftmax(const TileWork& work)
       : Softmax(work), bias_(work.bias) {}
-  HWY_INLINE V Score(V s, int64_t ahead) const {
+  HWY_INLINE V Score(V s, int64_t ahead, const float*) const {
     return hn::Add(s, hn::LoadU(d, bias_ + ahead));
   }
 
@@ -76,15 +79,51 @@ class TabledSoftmax : public Softmax {
   const float* bias_;
 };
 
+// All that may become of a score, each a branch that goes the same way for all
+// of a pass: softcap, either bias, the caller's mask.
+template <bool kWithMask>
+class AnySoftmax : public Softmax {
+ public:
+  static constexpr bool kMask = kWithMask;
+
+  explicit AnySoftmax(const TileWork& work)
+      : Softmax(work), cap_(work.spec->softcap * kLog2E), bias_(work.bias) {
+    if (!work.spec->slopes.empty())
+      slope_ = work.call->Slope(*work.spec, work.batch, work.head) * kLog2E *
+               static_cast<float>(work.part->step);
+  }
+  HWY_INLINE V Score(V s, int64_t ahead, const float* at) const {
+    if (cap_ > 0) {
+      const V cap = hn::Set(d, cap_);
+      s = hn::Mul(cap, TanhAndSlope<D>(d, hn::Div(s, cap)).value);
+    }
+    if (bias_ != nullptr) s = hn::Add(s, hn::LoadU(d, bias_ + ahead));
+    if (slope_ != 0) {
+      const V distance = hn::Abs(hn::Iota(d, static_cast<float>(ahead)));
+      s = hn::NegMulAdd(hn::Set(d, slope_), distance, s);
+    }
+    if constexpr (!kMask) return s;
+    // What is hidden is so whatever its key holds.
+    const V mask = hn::Load(d, at), hidden = hn::Set(d, kHidden);
+    return hn::IfThenElse(hn::Eq(mask, hidden), hidden, hn::Add(s, mask));
+  }
+
+ private:
+  float cap_;  // in base 2, as scores are
+  const float* bias_;
+  float slope_ = 0;
+};
+
 // relu(s)^2, of GAU.
 class ReluSquared {
  public:
   static constexpr bool kRunning = false;
-  static constexpr float kHidden = 0;
+  static constexpr float kHidden = kHiddenWeight;
+  static constexpr bool kMask = false;
 
   explicit ReluSquared(const TileWork& work) : factor_(work.spec->scale) {}
   float Factor() const { return factor_; }
-  HWY_INLINE V Score(V s, int64_t) const {
+  HWY_INLINE V Score(V s, int64_t, const float*) const {
     const V positive = hn::Max(hn::Zero(d), s);  // keeps a NaN in second place
     return hn::Mul(positive, positive);
   }

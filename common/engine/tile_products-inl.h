@@ -16,6 +16,9 @@
 
 #include <hwy/highway.h>
 
+#include <limits>
+
+#include "engine/tile.h"
 #include "engine/tile_fetch.h"
 #include "engine/tile_strips.h"
 #include "simd/math-inl.h"
@@ -64,6 +67,12 @@ struct Sight {
   }
 };
 
+// kHiddenWeight's, as wide as a weight is stored.
+template <class DU>
+HWY_INLINE hn::Vec<DU> BitsOfHidden(DU du) {
+  return hn::Set(du, hn::TFromD<DU>{1} << (sizeof(hn::TFromD<DU>) * 8 - 1));
+}
+
 // a + x b where `seen`, a elsewhere, whatever x is.
 HWY_INLINE V MulAddWhere(M seen, V x, V b, V a) {
 #if HWY_TARGET <= HWY_AVX3
@@ -99,13 +108,13 @@ struct Rows {
   }
 
   // Of values, a product's step: a + x b, everywhere or where `seen`.
-  static constexpr int kKeysPerStep = 1;
   using Mask = M;
   HWY_INLINE V Broadcast(int step, int column) const {
     return hn::Set(d, at[step * stride + column]);
   }
-  static HWY_INLINE Mask Seen(Sight sight, int step, int vec) {
-    return sight.Of(step, vec);
+  static HWY_INLINE Mask Seen(V weight) {
+    const hn::RebindToUnsigned<D> du;
+    return hn::RebindMask(d, hn::Ne(hn::BitCast(du, weight), BitsOfHidden(du)));
   }
   static HWY_INLINE V Add(V x, V b, V a) { return hn::MulAdd(x, b, a); }
   static HWY_INLINE V AddWhere(Mask seen, V x, V b, V a) {
@@ -126,11 +135,12 @@ HWY_INLINE void ScoreRows(const Policy& policy, Keys keys, int64_t dim,
   for (int j = 0; j < kVecs; ++j) {
     V top = hn::Load(d, max + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
-      V s = policy.Score(a[i][j], j * kLanes + ahead - i);
+      float* const at = scores + i * kTile + j * kLanes;
+      V s = policy.Score(a[i][j], j * kLanes + ahead - i, at);
       if constexpr (kMasked)
         s = hn::IfThenElse(sight.Of(r + i, j), s, hn::Set(d, Policy::kHidden));
       if constexpr (Policy::kRunning) top = hn::Max(top, s);
-      hn::Store(s, d, scores + i * kTile + j * kLanes);
+      hn::Store(s, d, at);
     }
     if constexpr (Policy::kRunning) hn::Store(top, d, max + j * kLanes);
   }
@@ -162,9 +172,19 @@ HWY_NOINLINE void ScoreStrip(const Policy& policy, Keys keys, int64_t dim,
       policy, keys, dim, queries, scores, max, 0, n, sight, ahead, fetches);
 }
 
+template <bool kCareful>
+HWY_INLINE V Weight(V score, V top) {
+  const V p = Exp2(d, hn::Sub(score, top));
+  if constexpr (!kCareful) return p;
+  const auto hidden =
+      hn::Eq(score, hn::Set(d, -std::numeric_limits<float>::infinity()));
+  return hn::IfThenElse(hidden, hn::Set(d, kHiddenWeight), p);
+}
+
 // Weights 2^(score - max) of n keys, in place; adds them to `sum`. Sums start
 // anew every kSumKeys: of a plain sum of f32, the error grows with its length.
-template <int kVecs>
+// kCareful: those that are not visible, of score -infinity, are kHiddenWeight.
+template <int kVecs, bool kCareful>
 HWY_NOINLINE void WeighStrip(float* scores, const float* max, float* sum,
                              int n) {
   constexpr int kSumKeys = 16;
@@ -180,7 +200,7 @@ HWY_NOINLINE void WeighStrip(float* scores, const float* max, float* sum,
     for (; i < end; ++i)
       for (int j = 0; j < kVecs; ++j) {
         float* const s = scores + i * kTile + j * kLanes;
-        const V p = Exp2(d, hn::Sub(hn::Load(d, s), top[j]));
+        const V p = Weight<kCareful>(hn::Load(d, s), top[j]);
         part[j] = hn::Add(part[j], p);
         hn::Store(p, d, s);
       }
@@ -191,13 +211,12 @@ HWY_NOINLINE void WeighStrip(float* scores, const float* max, float* sum,
               sum + j * kLanes);
 }
 
-// out = rescale out + values^T weights for kRows value columns and n steps.
-// `rescale` may be null. The sums start from zero, which costs no more than
-// starting from `out`.
+// out = rescale out + values^T weights for kRows value columns and n steps;
+// kMasked: of what is visible, by its weight. `rescale` may be null. The sums
+// start from zero, which costs no more than starting from `out`.
 template <int kRows, int kVecs, bool kMasked, class Values>
 HWY_INLINE void ValueRows(Values values, const float* weights,
-                          const float* rescale, float* out, int n,
-                          Sight sight) {
+                          const float* rescale, float* out, int n) {
   V a[kRows][kVecs];
   for (int i = 0; i < kRows; ++i)
     for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
@@ -207,7 +226,7 @@ HWY_INLINE void ValueRows(Values values, const float* weights,
     typename Values::Mask seen[kVecs];
     for (int j = 0; j < kVecs; ++j) {
       b[j] = hn::Load(d, weights + r * kTile + j * kLanes);
-      if constexpr (kMasked) seen[j] = Values::Seen(sight, r, j);
+      if constexpr (kMasked) seen[j] = Values::Seen(b[j]);
     }
     for (int i = 0; i < kRows; ++i) {
       const V x = values.Broadcast(r, i);
@@ -232,15 +251,14 @@ HWY_INLINE void ValueRows(Values values, const float* weights,
 // The same for value columns c .. dim - 1, in ever smaller register tiles.
 template <int kRows, int kVecs, bool kMasked, class Values>
 HWY_INLINE void ValueAll(Values values, int64_t dim, const float* weights,
-                         const float* rescale, float* out, int64_t c, int n,
-                         Sight sight) {
+                         const float* rescale, float* out, int64_t c, int n) {
   for (; c + kRows <= dim; c += kRows)
     ValueRows<kRows, kVecs, kMasked>(values.Columns(c), weights, rescale,
-                                     out + c * kTile, n, sight);
+                                     out + c * kTile, n);
   if constexpr (kRows > 1)
     if (c < dim)
       ValueAll<kRows / 2, kVecs, kMasked>(values, dim, weights, rescale, out, c,
-                                          n, sight);
+                                          n);
 }
 
 // Of a plain sum of f32 the error grows with its length, from the largest term
@@ -249,16 +267,12 @@ HWY_INLINE void ValueAll(Values values, int64_t dim, const float* weights,
 // nothing is lost at width 64 (Zen 5), with 16 two points are.
 template <int kVecs, bool kMasked, class Values>
 HWY_NOINLINE void ValueStrip(Values values, int64_t dim, const float* weights,
-                             const float* rescale, float* out, int n,
-                             Sight sight) {
+                             const float* rescale, float* out, int n) {
   constexpr int kSum = HWY_TARGET <= HWY_AVX2 ? 32 : 16;
-  for (int r = 0; r < n; r += kSum) {
-    const int key = r * Values::kKeysPerStep;
+  for (int r = 0; r < n; r += kSum)
     ValueAll<RowsFor(kVecs), kVecs, kMasked>(
         values.From(r), dim, weights + r * kTile, r == 0 ? rescale : nullptr,
-        out, 0, std::min(kSum, n - r),
-        {sight.begin + key, sight.end + key, sight.first_vec});
-  }
+        out, 0, std::min(kSum, n - r));
 }
 
 }  // namespace

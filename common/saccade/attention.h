@@ -65,6 +65,10 @@ class SACCADE_API Attention {
   /// Computes out. `keep`: also what Backward needs.
   Status Forward(const Inputs& in, const Outputs& out, bool keep = false);
 
+  /// Computes out of sequences of different lengths: Plan::ForwardSequences.
+  Status ForwardSequences(const Inputs& in, const Outputs& out,
+                          const Sequences& sequences);
+
   /// Gradients of the last Forward that kept; kInvalid when there was none.
   /// `out` is what it computed.
   Status Backward(const Inputs& in, const ConstView& out, const ConstView& dout,

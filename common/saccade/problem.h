@@ -20,6 +20,12 @@ namespace saccade {
 enum class Mask : uint8_t { kNone, kCausal, kCausalTopLeft };
 SACCADE_API const char* NameOf(Mask);
 
+/// A mask that the caller gives with each pass, Inputs::attn_mask, on top of
+/// Mask, window and what a variant hides by itself. kBoolean: where true, a
+/// query attends. kAdditive: added to the scores, f32 or the problem's dtype.
+enum class AttnMask : uint8_t { kNone, kBoolean, kAdditive };
+SACCADE_API const char* NameOf(AttnMask);
+
 /// Named settings, of a variant or a position scheme: numbers or words.
 class SACCADE_API Knobs {
  public:
@@ -89,6 +95,10 @@ struct Problem {
   /// part of attention is asked for, to be merged with others by its lse.
   int64_t least_distance = -kNoDistance, most_distance = kNoDistance;
   float scale = 0;  // of scores; 0: the variant's own default
+  /// c: scores become c tanh(score / c) after the scale, before biases and
+  /// masks (Gemma Team 2024, arXiv:2408.00118, section 2). 0: none.
+  float softcap = 0;
+  AttnMask attn_mask = AttnMask::kNone;
   /// Empty: none. Several act together, at most one of each kind: on the
   /// embeddings, turning q and k, scaling q, added to the scores.
   std::vector<Position> positions = {};

@@ -71,6 +71,41 @@ BasicView<Void> TokenMajor(Void* data, DType dtype, int64_t batch,
           dim,  heads * dim};
 }
 
+/// How a mask's elements are stored: a byte, not 0 where a query attends; or a
+/// number that is added to a score.
+enum class MaskElement : uint8_t { kBool, kF32, kBF16 };
+
+constexpr int64_t SizeOf(MaskElement e) {
+  return e == MaskElement::kBool ? 1 : e == MaskElement::kF32 ? 4 : 2;
+}
+
+/// A caller's mask of pairs [batch, heads, q_len, kv_len], heads those of
+/// queries. A size of 1 stands for all of that dimension, as does a stride of
+/// 0; strides are in elements. Added numbers below -1e30 hide as -infinity
+/// does; NaN and +infinity spoil the row that sees them.
+struct MaskView {
+  const void* data = nullptr;
+  MaskElement element = MaskElement::kBool;
+  int64_t batch = 0, heads = 0, q_len = 0, kv_len = 0;
+  int64_t batch_stride = 0, head_stride = 0, row_stride = 0, key_stride = 1;
+};
+
+/// A mask of contiguous [batch, heads, q_len, kv_len].
+inline MaskView ContiguousMask(const void* data, MaskElement element,
+                               int64_t batch, int64_t heads, int64_t q_len,
+                               int64_t kv_len) {
+  return {data,
+          element,
+          batch,
+          heads,
+          q_len,
+          kv_len,
+          heads * q_len * kv_len,
+          q_len * kv_len,
+          kv_len,
+          1};
+}
+
 }  // namespace saccade
 
 #endif  // SACCADE_TENSOR_H_

@@ -16,114 +16,12 @@
 
 #include "saccade/exec.h"
 #include "saccade/export.h"
+#include "saccade/plan.h"
 #include "saccade/problem.h"
 #include "saccade/status.h"
 #include "saccade/tensor.h"
 
 namespace saccade {
-
-/// Bytes that a pass needs from its caller.
-struct Footprint {
-  size_t forward_scratch = 0;
-  size_t backward_scratch = 0;
-  size_t extend_scratch = 0;
-  size_t saved = 0;  // kept from Forward for Backward
-  size_t state = 0;  // carried between Extends
-};
-
-constexpr int kMaxExtras = 4;
-
-/// Tensors of a pass. q [B, Hq, Tq, qk_dim], k [B, Hkv, Tk, qk_dim],
-/// v [B, Hkv, Tk, v_dim]; extras in the order of Variant::inputs.
-/// bias: learned parameters of the problem's bias, f32 [1, Hq, 1, n], n as
-/// BiasParameters says; null data: the scheme's initial values.
-struct Inputs {
-  ConstView q, k, v;
-  std::array<ConstView, kMaxExtras> extra = {};
-  ConstView bias = {};
-};
-
-/// out [B, Hq, Tq, v_dim]. lse: log-sum-exp of each row's scores, contiguous
-/// [B, Hq, Tq], or null; only variants whose traits say so write it.
-struct Outputs {
-  View out;
-  float* lse = nullptr;
-};
-
-/// What Backward reads: the output of Forward, what it saved, and the gradient
-/// of the loss by the output. Of softmax variants `out` enters by out.dout
-/// only.
-struct Upstream {
-  ConstView out;
-  std::span<const std::byte> saved;
-  ConstView dout;
-};
-
-/// Where Backward writes; shapes as the inputs'. All are overwritten. dbias:
-/// null data where it is not wanted.
-struct Gradients {
-  View dq, dk, dv;
-  std::array<View, kMaxExtras> dextra = {};
-  View dbias = {};
-};
-
-struct Variant;
-
-/// A variant made for one problem. Immutable; may be shared by threads, each
-/// with its own buffers. Passes allocate nothing; all that can fail is checked
-/// before the first write, and buffers too small or misaligned (64 bytes) are
-/// kInvalid.
-class SACCADE_API Plan {
- public:
-  virtual ~Plan();
-  const Problem& problem() const { return problem_; }
-
-  /// Bytes needed by passes on an Exec of that many slots.
-  Footprint Memory(int slots) const { return DoMemory(slots); }
-
-  /// What runs, in a few words for people: the engine and how it cuts the work,
-  /// e.g. "tile engine, 64 x 64". SACCADE_VERBOSE=dispatch in the environment
-  /// prints it on stderr at every pass, with the target and the slots.
-  std::string Describe() const { return DoDescribe(); }
-
-  /// Computes out. `saved` is empty (inference) or Memory().saved bytes that
-  /// Backward will read.
-  Status Forward(const Inputs& in, const Outputs& out, Bytes saved,
-                 Bytes scratch, Exec& exec) const;
-
-  /// Computes all gradients. kUnsupported where traits.backward is false.
-  Status Backward(const Inputs& in, const Upstream& up, const Gradients& grad,
-                  Bytes scratch, Exec& exec) const;
-
-  /// Makes `state` the state of an empty sequence.
-  Status Reset(Bytes state) const;
-
-  /// Appends n >= 0 tokens (fresh q, k, v and extras of n rows, n <= q_len) and
-  /// computes their n rows of out: any split of a sequence into Extends equals
-  /// one causal Forward. kExhausted when more than kv_len tokens would be held.
-  Status Extend(const Inputs& fresh, const Outputs& out, Bytes state,
-                Bytes scratch, Exec& exec) const;
-
- protected:
-  explicit Plan(Problem problem);
-
-  virtual Footprint DoMemory(int slots) const = 0;
-  virtual std::string DoDescribe() const;
-  virtual void DoForward(const Inputs&, const Outputs&, Bytes saved,
-                         Bytes scratch, Exec&) const = 0;
-  virtual void DoBackward(const Inputs&, const Upstream&, const Gradients&,
-                          Bytes scratch, Exec&) const;
-  virtual void DoReset(Bytes state) const;
-  virtual Status DoExtend(const Inputs&, const Outputs&, Bytes state,
-                          Bytes scratch, Exec&) const;
-
-  Problem problem_;
-
- private:
-  friend Result<std::unique_ptr<Plan>> MakePlan(const Variant&, const Problem&);
-  Status CheckExtends() const;
-  const Variant* variant_ = nullptr;  // whose traits and inputs bind callers
-};
 
 /// What a variant can do.
 struct Traits {
@@ -135,6 +33,8 @@ struct Traits {
   bool bias = false;          // positions added to scores (alibi)
   bool rotary = true;         // positions that turn q and k (rope)
   bool scores = true;         // positions that multiply scores (logn)
+  bool attn_mask = false;     // Problem::attn_mask, forward and backward
+  bool softcap = false;       // Problem::softcap
   bool lse = false;           // writes Outputs::lse
   bool bf16 = true;
   bool rounds_weights = false;  // of bf16, where the CPU multiplies bf16
@@ -178,6 +78,8 @@ struct OracleInputs {
   const double *q = nullptr, *k = nullptr, *v = nullptr;
   std::array<const double*, kMaxExtras> extra = {};
   const double* bias = nullptr;  // [Hq, n]; null: initial values
+  /// [B, Hq, Tq, Tk], what is added to scores; null: none.
+  const double* attn_mask = nullptr;
 };
 
 /// `out` as Outputs::out; `size`, of the same shape and never null, receives
