@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <span>
 #include <string>
 #include <type_traits>
 
@@ -27,6 +28,9 @@ static_assert(static_cast<int>(Code::kIo) == SACCADE_IO);
 static_assert(static_cast<int>(DType::kBF16) == SACCADE_BF16);
 static_assert(static_cast<int>(Mask::kCausalTopLeft) ==
               SACCADE_MASK_CAUSAL_TOP_LEFT);
+static_assert(static_cast<int>(AttnMask::kAdditive) ==
+              SACCADE_ATTN_MASK_ADDITIVE);
+static_assert(static_cast<int>(MaskElement::kBF16) == SACCADE_ELEMENT_BF16);
 static_assert(std::size(saccade_inputs{}.extra) == kMaxExtras);
 
 std::string& LastError() {
@@ -92,6 +96,10 @@ Status ToProblem(const saccade_problem* from, Problem* to) {
   SACCADE_RETURN_IF_ERROR(Read("problem", from, &p));
   if (p.mask < SACCADE_MASK_NONE || p.mask > SACCADE_MASK_CAUSAL_TOP_LEFT)
     return Invalid("problem: there is no mask " + std::to_string(p.mask));
+  if (p.attn_mask < SACCADE_ATTN_MASK_NONE ||
+      p.attn_mask > SACCADE_ATTN_MASK_ADDITIVE)
+    return Invalid("problem: there is no attn_mask " +
+                   std::to_string(p.attn_mask));
   *to = {.batch = p.batch,
          .q_heads = p.q_heads,
          .kv_heads = p.kv_heads,
@@ -101,7 +109,9 @@ Status ToProblem(const saccade_problem* from, Problem* to) {
          .v_dim = p.v_dim,
          .mask = static_cast<Mask>(p.mask),
          .window = p.window,
-         .scale = p.scale};
+         .scale = p.scale,
+         .softcap = p.softcap,
+         .attn_mask = static_cast<AttnMask>(p.attn_mask)};
   return ToDType("problem", p.dtype, &to->dtype);
 }
 
@@ -112,6 +122,18 @@ Status ToView(const char* name, const saccade_tensor& t, View* view) {
   return ToDType(name, t.dtype, &view->dtype);
 }
 
+Status ToMask(const saccade_mask_view& m, MaskView* to) {
+  if (m.element < SACCADE_ELEMENT_BOOL || m.element > SACCADE_ELEMENT_BF16)
+    return Invalid("attn_mask: there is no element " +
+                   std::to_string(m.element));
+  *to = {m.data,         static_cast<MaskElement>(m.element),
+         m.batch,        m.heads,
+         m.q_len,        m.kv_len,
+         m.batch_stride, m.head_stride,
+         m.row_stride,   m.key_stride};
+  return {};
+}
+
 Status ToInputs(const saccade_inputs* from, Inputs* to) {
   saccade_inputs in;
   SACCADE_RETURN_IF_ERROR(Read("in", from, &in));
@@ -120,7 +142,8 @@ Status ToInputs(const saccade_inputs* from, Inputs* to) {
   SACCADE_RETURN_IF_ERROR(ToView("v", in.v, &to->v));
   for (int n = 0; n < kMaxExtras; ++n)
     SACCADE_RETURN_IF_ERROR(ToView("extra", in.extra[n], &to->extra[n]));
-  return ToView("bias", in.bias, &to->bias);
+  SACCADE_RETURN_IF_ERROR(ToView("bias", in.bias, &to->bias));
+  return ToMask(in.attn_mask, &to->attn_mask);
 }
 
 Status ToOutputs(const saccade_outputs* from, Outputs* to) {
@@ -139,6 +162,26 @@ Status ToGradients(const saccade_gradients* from, Gradients* to) {
   for (int n = 0; n < kMaxExtras; ++n)
     SACCADE_RETURN_IF_ERROR(ToView("dextra", grad.dextra[n], &to->dextra[n]));
   return ToView("dbias", grad.dbias, &to->dbias);
+}
+
+// Of lists that are not null only as many numbers as `count` says are read.
+Status ToSequences(const saccade_sequences* from, Sequences* to) {
+  constexpr int64_t kMost = int64_t{1} << 31;
+  saccade_sequences s;
+  SACCADE_RETURN_IF_ERROR(Read("sequences", from, &s));
+  if (s.count < 0 || s.count > kMost || s.pages_each < 0 ||
+      s.pages_each > kMost)
+    return Invalid("sequences: there are " + std::to_string(s.count) + " of " +
+                   std::to_string(s.pages_each) + " pages");
+  const auto list = [](const int32_t* data, int64_t n) {
+    return std::span(data, data == nullptr ? 0 : static_cast<size_t>(n));
+  };
+  *to = {.q_starts = list(s.q_starts, s.count + 1),
+         .kv_starts = list(s.kv_starts, s.count + 1),
+         .kv_lens = list(s.kv_lens, s.count),
+         .pages = list(s.pages, s.count * s.pages_each),
+         .page = s.page};
+  return {};
 }
 
 Status CheckPlan(const saccade_plan* plan) {
@@ -294,7 +337,8 @@ saccade_status saccade_plan_memory(const saccade_plan* plan, int32_t slots,
     SACCADE_RETURN_IF_ERROR(saccade::Read("bytes", bytes, &known));
     const saccade::Footprint f = plan->plan->Memory(slots);
     known = {bytes->struct_size, f.forward_scratch, f.backward_scratch,
-             f.extend_scratch,   f.saved,           f.state};
+             f.extend_scratch,   f.saved,           f.state,
+             f.sequences_scratch};
     std::memcpy(bytes, &known, std::min(known.struct_size, sizeof(known)));
     return {};
   });
@@ -313,6 +357,26 @@ saccade_status saccade_forward(const saccade_plan* plan,
     return plan->plan->Forward(inputs, outputs, saccade::ToBytes(saved),
                                saccade::ToBytes(scratch),
                                saccade::ToExec(exec));
+  });
+}
+
+saccade_status saccade_forward_sequences(const saccade_plan* plan,
+                                         const saccade_inputs* in,
+                                         const saccade_outputs* out,
+                                         const saccade_sequences* sequences,
+                                         saccade_bytes scratch,
+                                         saccade_exec* exec) {
+  return saccade::Guarded([&]() -> Status {
+    SACCADE_RETURN_IF_ERROR(saccade::CheckPlan(plan));
+    saccade::Inputs inputs;
+    saccade::Outputs outputs;
+    saccade::Sequences lengths;
+    SACCADE_RETURN_IF_ERROR(saccade::ToInputs(in, &inputs));
+    SACCADE_RETURN_IF_ERROR(saccade::ToOutputs(out, &outputs));
+    SACCADE_RETURN_IF_ERROR(saccade::ToSequences(sequences, &lengths));
+    return plan->plan->ForwardSequences(inputs, outputs, lengths,
+                                        saccade::ToBytes(scratch),
+                                        saccade::ToExec(exec));
   });
 }
 

@@ -21,11 +21,15 @@ except ImportError:
     torch = None
 
 
-def softmax_attention(q, k, v, causal):
+def softmax_attention(q, k, v, causal, mask=None, softcap=0):
     """In float64, straight from the equation; bottom right."""
     group = q.shape[1] // k.shape[1]
     k, v = (np.repeat(x.astype(np.float64), group, axis=1) for x in (k, v))
     s = q.astype(np.float64) @ k.swapaxes(2, 3) / np.sqrt(q.shape[3])
+    if softcap:
+        s = softcap * np.tanh(s / softcap)
+    if mask is not None:
+        s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
     if causal:
         i, j = np.ogrid[:q.shape[2], :k.shape[2]]
         s = np.where(j <= i + k.shape[2] - q.shape[2], s, -np.inf)
@@ -36,6 +40,12 @@ def softmax_attention(q, k, v, causal):
 
 def draw(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def mask_shape(b, h, tq, tk):
+    """A shape that spreads to [b, h, tq, tk], of 2 to 4 dimensions."""
+    shape = [1 if random.random() < .3 else n for n in (b, h, tq)] + [tk]
+    return shape[random.randint(0, 2):]
 
 
 class NumPy(unittest.TestCase):
@@ -53,6 +63,42 @@ class NumPy(unittest.TestCase):
             out = saccade.attention(q, k, v, causal=causal, threads=1)
             np.testing.assert_allclose(out, softmax_attention(q, k, v, causal),
                                        rtol=2e-5, atol=2e-5)
+
+    def test_masks_and_softcaps_agree_with_float64(self):
+        random.seed(7)
+        rng = np.random.default_rng(7)
+        for n in range(200):
+            kv_heads = random.randint(1, 3)
+            q_heads = kv_heads * random.randint(1, 3)
+            b, tq, tk = (random.randint(1, n) for n in (3, 40, 40))
+            q, k, v = (draw(rng, b, h, t, 12)
+                       for h, t in ((q_heads, tq), (kv_heads, tk),
+                                    (kv_heads, tk)))
+            mask = draw(rng, *mask_shape(b, q_heads, tq, tk))
+            if n % 2:
+                mask = mask < .5
+            else:
+                mask[mask < -.5] = -np.inf
+            causal, softcap = random.random() < .5, random.choice((0, 2))
+            out = saccade.attention(q, k, v, causal=causal, attn_mask=mask,
+                                    softcap=softcap, threads=1)
+            want = softmax_attention(q, k, v, causal, mask, softcap)
+            np.testing.assert_allclose(out, want, rtol=2e-5, atol=2e-5)
+
+    def test_a_mask_is_read_where_it_lies(self):
+        rng = np.random.default_rng(8)
+        q, k, v = (draw(rng, 2, 2, 9, 4) for _ in range(3))
+        mask = rng.random((9, 9, 2)) < .5
+        turned = mask.transpose(2, 1, 0)[:, ::-1]
+        out = saccade.attention(q, k, v, attn_mask=turned)
+        np.testing.assert_array_equal(
+            out, saccade.attention(q, k, v, attn_mask=turned.copy()))
+        # A plan that had one forgets it.
+        plan = saccade.Plan("softmax.flash", q_len=9, kv_len=9, qk_dim=4,
+                            batch=2, q_heads=2, attn_mask="boolean")
+        plan.forward(q, k, v, attn_mask=turned)
+        with self.assertRaisesRegex(saccade.SaccadeError, "attn_mask"):
+            plan.forward(q, k, v)
 
     def test_strides_are_read_where_they_lie(self):
         rng = np.random.default_rng(2)
@@ -90,6 +136,15 @@ class NumPy(unittest.TestCase):
                  "float64"),
                 (lambda: saccade.attention(x, x, x[:, :, :3]), "v has shape"),
                 (lambda: saccade.attention(x, x, x, x), "extra"),
+                (lambda: saccade.attention(x, x, x, attn_mask=x[..., :3]),
+                 "attn_mask has shape"),
+                (lambda: saccade.attention(x, x, x, attn_mask=[[1]]), "NumPy"),
+                (lambda: saccade.attention(
+                    x, x, x, attn_mask=np.zeros((4, 4), int)), "int64"),
+                (lambda: saccade.attention(
+                    x, x, x, variant="linear.elu",
+                    attn_mask=np.ones((4, 4), bool)), "no attn_mask"),
+                (lambda: saccade.attention(x, x, x, softcap=-1), "softcap"),
                 (lambda: saccade.load_plugin("/no/such.so"), "No such file")]:
             with self.assertRaisesRegex(saccade.SaccadeError, says):
                 wrong()
@@ -107,13 +162,21 @@ class Torch(unittest.TestCase):
             q_heads = kv_heads * random.randint(1, 2)
             b, tq, tk = (random.randint(1, n) for n in (2, 24, 24))
             d, e = random.randint(1, 24), random.randint(1, 24)
-            causal = random.random() < .5
+            causal = random.random() < .4
+            mask = None
+            if not causal and random.random() < .7:
+                mask = torch.randn(mask_shape(b, q_heads, tq, tk))
+                kind = random.random()
+                if kind < .5:
+                    mask = mask < .5
+                elif kind < .8:
+                    mask[mask < -.5] = -torch.inf
             q, k, v = (torch.randn(*shape, requires_grad=True) for shape in
                        ((b, q_heads, tq, d), (b, kv_heads, tk, d),
                         (b, kv_heads, tk, e)))
             results = []
             for function in (ours, theirs):
-                out = function(q, k, v, is_causal=causal,
+                out = function(q, k, v, attn_mask=mask, is_causal=causal,
                                enable_gqa=q_heads != kv_heads)
                 grads = torch.autograd.grad(out.sin().sum(), (q, k, v))
                 results.append((out, *grads))
@@ -127,6 +190,39 @@ class Torch(unittest.TestCase):
         want = torch.nn.functional.scaled_dot_product_attention(
             x.float(), x.float(), x.float(), is_causal=True)
         torch.testing.assert_close(out.float(), want, rtol=2e-2, atol=2e-2)
+
+    def test_masks_in_bfloat16(self):
+        torch.manual_seed(6)
+        ours = saccade.torch.scaled_dot_product_attention
+        x = torch.randn(2, 3, 33, 16, dtype=torch.bfloat16)
+        mask = torch.randn(3, 33, 33)
+        for m in (mask, mask.bfloat16(), mask < 0):
+            want = torch.nn.functional.scaled_dot_product_attention(
+                x.float(), x.float(), x.float(),
+                attn_mask=m if m.dtype == torch.bool else m.float())
+            for q in (x, x.float()):
+                torch.testing.assert_close(ours(q, q, q, attn_mask=m).float(),
+                                           want, rtol=2e-2, atol=2e-2)
+
+    def test_masks_of_more_and_fewer_dimensions(self):
+        ours = saccade.torch.scaled_dot_product_attention
+        theirs = torch.nn.functional.scaled_dot_product_attention
+        for shape, mask in [((3, 5, 4), (3, 5, 5)), ((3, 5, 4), (5, 5)),
+                            ((2, 2, 3, 5, 4), (2, 1, 3, 5, 5)),
+                            ((2, 2, 3, 5, 4), (1, 2, 1, 5, 5))]:
+            x, m = torch.randn(shape), torch.randn(mask)
+            torch.testing.assert_close(ours(x, x, x, attn_mask=m),
+                                       theirs(x, x, x, attn_mask=m))
+
+    def test_what_masks_do_not_offer_is_said(self):
+        x, mask = torch.randn(1, 1, 4, 4), torch.randn(4, 4)
+        ours = saccade.torch.scaled_dot_product_attention
+        with self.assertRaisesRegex(saccade.SaccadeError, "gradient"):
+            ours(x, x, x, attn_mask=mask.clone().requires_grad_())
+        with self.assertRaisesRegex(saccade.SaccadeError, "is_causal"):
+            ours(x, x, x, attn_mask=mask, is_causal=True)
+        with self.assertRaisesRegex(saccade.SaccadeError, "float64"):
+            ours(x, x, x, attn_mask=mask.double())
 
     def test_gradients_of_other_variants(self):
         x = [torch.randn(1, 2, 9, 4, requires_grad=True) for _ in range(3)]

@@ -47,6 +47,15 @@ enum {
   SACCADE_MASK_CAUSAL_TOP_LEFT = 2  // key j <= query i
 };
 
+// What masks of the caller hold, saccade_inputs.attn_mask. See AttnMask in
+// saccade/problem.h.
+typedef int32_t saccade_attn_mask;
+enum {
+  SACCADE_ATTN_MASK_NONE = 0,
+  SACCADE_ATTN_MASK_BOOLEAN = 1,  // a query attends where it is not 0
+  SACCADE_ATTN_MASK_ADDITIVE = 2  // added to scores
+};
+
 // What attention is asked for. See Problem in saccade/problem.h.
 typedef struct saccade_problem {
   size_t struct_size;  // sizeof(saccade_problem)
@@ -58,6 +67,9 @@ typedef struct saccade_problem {
   saccade_mask mask;
   int64_t window;  // keys, its own included; 0: no limit
   float scale;     // of scores; 0: the variant's own
+  int32_t unused;  // was padding, and may hold anything
+  saccade_attn_mask attn_mask;
+  float softcap;  // c: scores become c tanh(score / c); 0: none
 } saccade_problem;
 
 // A strided view of [batch, heads, len, dim]; strides in elements, the
@@ -74,14 +86,30 @@ SACCADE_C_API saccade_tensor saccade_contiguous(void* data, saccade_dtype dtype,
                                                 int64_t batch, int64_t heads,
                                                 int64_t len, int64_t dim);
 
+typedef int32_t saccade_mask_element;
+enum { SACCADE_ELEMENT_BOOL = 0, SACCADE_ELEMENT_F32, SACCADE_ELEMENT_BF16 };
+
+// A strided view of a caller's mask [batch, heads, q_len, kv_len], heads those
+// of queries. A size of 1 stands for all of that dimension, as does a stride of
+// 0; strides in elements, a boolean's is a byte. Added numbers below -1e30 hide
+// as -infinity does.
+typedef struct saccade_mask_view {
+  const void* data;
+  saccade_mask_element element;
+  int64_t batch, heads, q_len, kv_len;
+  int64_t batch_stride, head_stride, row_stride, key_stride;
+} saccade_mask_view;
+
 // q [B, Hq, Tq, qk_dim], k [B, Hkv, Tk, qk_dim], v [B, Hkv, Tk, v_dim]; what a
 // variant wants beyond them in the order of saccade_variant_input; bias: the
-// learned parameters of a position's bias, or zero.
+// learned parameters of a position's bias, slopes of alibi [1 or B, Hq, 1, 1],
+// or zero; attn_mask: what the problem announced, or zero.
 typedef struct saccade_inputs {
   size_t struct_size;  // sizeof(saccade_inputs)
   saccade_tensor q, k, v;
   saccade_tensor extra[4];
   saccade_tensor bias;
+  saccade_mask_view attn_mask;
 } saccade_inputs;
 
 // out [B, Hq, Tq, v_dim]; lse: contiguous f32 [B, Hq, Tq], or null.
@@ -103,8 +131,9 @@ typedef struct saccade_gradients {
 typedef struct saccade_footprint {
   size_t struct_size;  // sizeof(saccade_footprint)
   size_t forward_scratch, backward_scratch, extend_scratch;
-  size_t saved;  // kept from forward for backward
-  size_t state;  // carried between extends
+  size_t saved;              // kept from forward for backward
+  size_t state;              // carried between extends
+  size_t sequences_scratch;  // of forward_sequences
 } saccade_footprint;
 
 // Memory of a caller: null and 0 where none is wanted.
@@ -173,6 +202,28 @@ SACCADE_C_API saccade_status saccade_forward(const saccade_plan* plan,
                                              saccade_bytes saved,
                                              saccade_bytes scratch,
                                              saccade_exec* exec);
+
+// Sequences of different lengths in one pass. The queries of sequence s are
+// rows q_starts[s] .. q_starts[s + 1] - 1 of q [1, Hq, all, qk_dim] and of out;
+// its keys likewise, or, where kv_starts is null, in pages: key p is row
+// pages[s][p / page] * page + p % page of k and v, and there are kv_lens[s].
+typedef struct saccade_sequences {
+  size_t struct_size;        // sizeof(saccade_sequences)
+  int64_t count;             // of sequences, the plan's batch at most
+  const int32_t* q_starts;   // [count + 1]
+  const int32_t* kv_starts;  // [count + 1], or null
+  const int32_t* kv_lens;    // [count]
+  const int32_t* pages;      // [count][pages_each]
+  int64_t pages_each;
+  int64_t page;  // rows
+} saccade_sequences;
+
+// Computes out of all of them, of up to q_len queries and kv_len keys each; lse
+// is [Hq, all]. See Plan::ForwardSequences in saccade/plan.h.
+SACCADE_C_API saccade_status saccade_forward_sequences(
+    const saccade_plan* plan, const saccade_inputs* in,
+    const saccade_outputs* out, const saccade_sequences* sequences,
+    saccade_bytes scratch, saccade_exec* exec);
 
 // All gradients, from what forward computed and saved.
 SACCADE_C_API saccade_status saccade_backward(

@@ -31,7 +31,8 @@ constexpr uint64_t PluginLayout() {
        {sizeof(Variant), sizeof(Traits), sizeof(Layer), sizeof(Knob),
         sizeof(ExtraInput), sizeof(Problem), sizeof(Plan), sizeof(Inputs),
         sizeof(Outputs), sizeof(Upstream), sizeof(Gradients), sizeof(Cost),
-        sizeof(Footprint), sizeof(Exec), sizeof(Status), sizeof(View)})
+        sizeof(Footprint), sizeof(Exec), sizeof(Status), sizeof(View),
+        sizeof(MaskView), sizeof(Sequences), sizeof(OracleInputs)})
     hash = (hash ^ size) * 0x100000001b3;
   return hash;
 }

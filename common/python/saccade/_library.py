@@ -30,12 +30,21 @@ class Problem(Structure):
                 ("q_heads", c_int64), ("kv_heads", c_int64),
                 ("q_len", c_int64), ("kv_len", c_int64), ("qk_dim", c_int64),
                 ("v_dim", c_int64), ("dtype", c_int32), ("mask", c_int32),
-                ("window", c_int64), ("scale", c_float)]
+                ("window", c_int64), ("scale", c_float), ("unused", c_int32),
+                ("attn_mask", c_int32), ("softcap", c_float)]
+
+
+class MaskView(Structure):
+    _fields_ = [("data", c_void_p), ("element", c_int32), ("batch", c_int64),
+                ("heads", c_int64), ("q_len", c_int64), ("kv_len", c_int64),
+                ("batch_stride", c_int64), ("head_stride", c_int64),
+                ("row_stride", c_int64), ("key_stride", c_int64)]
 
 
 class Inputs(Structure):
     _fields_ = [("struct_size", c_size_t), ("q", Tensor), ("k", Tensor),
-                ("v", Tensor), ("extra", Tensor * 4), ("bias", Tensor)]
+                ("v", Tensor), ("extra", Tensor * 4), ("bias", Tensor),
+                ("attn_mask", MaskView)]
 
 
 class Outputs(Structure):
@@ -50,7 +59,8 @@ class Gradients(Structure):
 class Footprint(Structure):
     _fields_ = [("struct_size", c_size_t), ("forward_scratch", c_size_t),
                 ("backward_scratch", c_size_t), ("extend_scratch", c_size_t),
-                ("saved", c_size_t), ("state", c_size_t)]
+                ("saved", c_size_t), ("state", c_size_t),
+                ("sequences_scratch", c_size_t)]
 
 
 class Bytes(Structure):

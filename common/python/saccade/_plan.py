@@ -7,11 +7,12 @@ from ctypes import byref, c_void_p
 
 import numpy as np
 
-from saccade._library import (Bytes, Footprint, Gradients, Inputs, Outputs,
-                              Problem, SaccadeError, Tensor, check, exec_of,
-                              inputs_of, lib, sized)
+from saccade._library import (Bytes, Footprint, Gradients, Inputs, MaskView,
+                              Outputs, Problem, SaccadeError, Tensor, check,
+                              exec_of, inputs_of, lib, sized)
 
 MASKS = {"none": 0, "causal": 1, "causal_top_left": 2}
+ATTN_MASKS = {"none": 0, "boolean": 1, "additive": 2}
 F32, BF16 = 0, 1
 _NONE = Bytes(None, 0)
 _forward = lib.saccade_forward
@@ -30,6 +31,7 @@ def _aligned(size):
 class _NumPy:
     """How NumPy's arrays are read and made."""
     dtypes = {np.dtype(np.float32): F32}
+    elements = {np.dtype(np.bool_): 0, np.dtype(np.float32): 1}
 
     @staticmethod
     def pointer(x):
@@ -51,6 +53,7 @@ class _Torch:
         import torch
         self.torch = torch
         self.dtypes = {torch.float32: F32, torch.bfloat16: BF16}
+        self.elements = {torch.bool: 0, torch.float32: 1, torch.bfloat16: 2}
 
     @staticmethod
     def pointer(x):
@@ -96,28 +99,65 @@ def _describe(x, library, to):
     to.data = library.pointer(x)
 
 
+def _element(mask, library):
+    element = library.elements.get(mask.dtype)
+    if element is None:
+        raise SaccadeError(2, f"masks of {mask.dtype} are not supported: "
+                              "booleans, float32, or bfloat16 of PyTorch")
+    return element
+
+
+def _describe_mask(mask, library, to):
+    """Writes a mask that spreads to [batch, q_heads, q_len, kv_len] into a
+    MaskView."""
+    if not 1 <= len(mask.shape) <= 4:
+        raise SaccadeError(1, "masks spread to [batch, heads, queries, keys], "
+                              f"not {list(mask.shape)}")
+    fill = 4 - len(mask.shape)
+    to.element = _element(mask, library)
+    to.batch, to.heads, to.q_len, to.kv_len = (1,) * fill + tuple(mask.shape)
+    (to.batch_stride, to.head_stride, to.row_stride,
+     to.key_stride) = (0,) * fill + tuple(library.strides(mask))
+    to.data = library.pointer(mask)
+
+
+def kind_of(mask):
+    """What a problem says of a mask that comes with each pass."""
+    if mask is None:
+        return "none"
+    library = _library_of(mask)
+    if library is None:
+        raise SaccadeError(2, "masks are NumPy's or PyTorch's, as q is")
+    return "additive" if _element(mask, library) else "boolean"
+
+
 class Plan:
     """A variant made for one problem; serves one thread at a time.
 
     spec: "softmax.window:size=256+rope". Shapes are [batch, heads, tokens,
     width]; q_heads must be a multiple of kv_heads. For extend, kv_len is the
     longest sequence and q_len the most tokens of one step. dtype: "float32" or
-    "bfloat16". threads: 0 is all cores.
+    "bfloat16". attn_mask: "boolean" or "additive" where passes come with a mask
+    of the caller's. softcap: scores become softcap tanh(score / softcap).
+    threads: 0 is all cores.
     """
 
     def __init__(self, spec, *, q_len, kv_len, qk_dim, v_dim=None, batch=1,
                  q_heads=1, kv_heads=None, dtype="float32", mask="none",
-                 window=0, scale=None, threads=0):
+                 window=0, scale=None, attn_mask="none", softcap=0, threads=0):
         p = sized(Problem)
         p.batch, p.q_heads = batch, q_heads
         p.kv_heads = q_heads if kv_heads is None else kv_heads
         p.q_len, p.kv_len, p.qk_dim = q_len, kv_len, qk_dim
         p.v_dim = qk_dim if v_dim is None else v_dim
         p.dtype = {"float32": F32, "bfloat16": BF16}[dtype]
-        if mask not in MASKS:
-            raise SaccadeError(1, f"there is no mask {mask!r}: "
-                                  f"{', '.join(MASKS)}")
+        for name, chosen, known in [("mask", mask, MASKS),
+                                    ("attn_mask", attn_mask, ATTN_MASKS)]:
+            if chosen not in known:
+                raise SaccadeError(1, f"there is no {name} {chosen!r}: "
+                                      f"{', '.join(known)}")
         p.mask, p.window, p.scale = MASKS[mask], window, scale or 0
+        p.attn_mask, p.softcap = ATTN_MASKS[attn_mask], softcap
         self.spec = spec
         self.extras = inputs_of(spec.split(":")[0].split("+")[0])
         self._handle = c_void_p()
@@ -140,8 +180,14 @@ class Plan:
         if getattr(self, "_handle", None):
             lib.saccade_plan_free(self._handle)
 
-    def _read(self, q, k, v, extras):
+    def _read(self, q, k, v, extras, attn_mask=None):
         library = _library_of(q)
+        if attn_mask is not None:
+            if _library_of(attn_mask) is not library:
+                raise SaccadeError(2, "a mask is NumPy's or PyTorch's, as q is")
+            _describe_mask(attn_mask, library, self._in.attn_mask)
+        elif self._in.attn_mask.data:
+            self._in.attn_mask = MaskView()
         # Of arrays like those of the last call only the places are new.
         like = (q.shape, q.strides, k.shape, k.strides, v.shape, v.strides,
                 q.dtype, k.dtype, v.dtype) if library is _NumPy else None
@@ -176,10 +222,10 @@ class Plan:
         _describe(out, library, self._out.out)
         return out
 
-    def forward(self, q, k, v, *extras, out=None, keep=False):
+    def forward(self, q, k, v, *extras, attn_mask=None, out=None, keep=False):
         """out [batch, q_heads, q_len, v_dim]; with keep also what backward
-        wants."""
-        library = self._read(q, k, v, extras)
+        wants. attn_mask: of the kind that the plan was made for."""
+        library = self._read(q, k, v, extras, attn_mask)
         out = self._write(q, v, out, library)
         saved, saved_bytes = _aligned(self.bytes.saved) if keep else (None,
                                                                       _NONE)
@@ -189,9 +235,9 @@ class Plan:
             check(status)
         return (out, (saved, saved_bytes)) if keep else out
 
-    def backward(self, q, k, v, *extras, out, dout, saved):
-        """Gradients of q, k, v and the extras."""
-        library = self._read(q, k, v, extras)
+    def backward(self, q, k, v, *extras, out, dout, saved, attn_mask=None):
+        """Gradients of q, k, v and the extras; a mask has none."""
+        library = self._read(q, k, v, extras, attn_mask)
         grads = [library.empty(tuple(x.shape), x) for x in (q, k, v, *extras)]
         for name, x in zip(("dq", "dk", "dv"), grads):
             _describe(x, library, getattr(self._grad, name))
@@ -243,10 +289,12 @@ def _plan_of(key):
     if plan is not None:
         plans.move_to_end(key)
         return plan
-    spec, q, k, v_dim, dtype, mask, scale, window, threads = key
+    (spec, q, k, v_dim, dtype, mask, scale, window, attn_mask, softcap,
+     threads) = key
     plan = Plan(spec, batch=q[0], q_heads=q[1], kv_heads=k[1], q_len=q[2],
                 kv_len=k[2], qk_dim=q[3], v_dim=v_dim, dtype=dtype, mask=mask,
-                scale=scale, window=window, threads=threads)
+                scale=scale, window=window, attn_mask=attn_mask,
+                softcap=softcap, threads=threads)
     plans[key] = plan
     if len(plans) > _MOST_PLANS:
         plans.popitem(last=False)
@@ -256,7 +304,8 @@ def _plan_of(key):
 _DTYPE_NAMES = {np.dtype(np.float32): "float32"}
 
 
-def plan_for(q, k, v, variant, causal, scale, window, threads):
+def plan_for(q, k, v, variant, causal, scale, window, attn_mask, softcap,
+             threads):
     """The plan of a call: made once for each problem."""
     mask = causal if type(causal) is str else "causal" if causal else "none"
     if len(q.shape) != 4 or len(k.shape) != 4 or len(v.shape) != 4:
@@ -265,29 +314,37 @@ def plan_for(q, k, v, variant, causal, scale, window, threads):
                               f"{list(v.shape)}")
     dtype = _DTYPE_NAMES.get(q.dtype) or str(q.dtype)[len("torch."):]
     return _plan_of((variant, q.shape, k.shape, v.shape[3], dtype, mask, scale,
-                     window, threads))
+                     window, kind_of(attn_mask), softcap, threads))
 
 
 def attention(q, k, v, *extras, variant="softmax.flash", causal=False,
-              scale=None, window=0, threads=0, out=None):
+              scale=None, window=0, attn_mask=None, softcap=0, threads=0,
+              out=None):
     """Attention by name.
 
     q [batch, q_heads, q_len, qk_dim], k [batch, kv_heads, kv_len, qk_dim],
     v [batch, kv_heads, kv_len, v_dim]; extras are what the variant wants beyond
     them. NumPy float32, or PyTorch float32 and bfloat16 on the CPU, with any
     strides whose last is 1; other arrays through DLPack. causal: True aligns at
-    the bottom right; also "causal_top_left". Returns an array of q's kind,
-    [batch, q_heads, q_len, v_dim], and gradients flow where PyTorch asks.
-    Raises SaccadeError with the library's sentence.
+    the bottom right; also "causal_top_left". attn_mask: booleans, true where a
+    query attends, or floats that are added to scores; it spreads to [batch,
+    q_heads, q_len, kv_len] and is read where it lies. softcap: scores become
+    softcap tanh(score / softcap). Returns an array of q's kind, [batch, q_heads,
+    q_len, v_dim], and gradients flow where PyTorch asks. Raises SaccadeError
+    with the library's sentence.
     """
     library = _library_of(q)
     if library is None:
         q, k, v = (np.from_dlpack(x) for x in (q, k, v))
+        if attn_mask is not None and type(attn_mask) is not np.ndarray:
+            attn_mask = np.from_dlpack(attn_mask)
     elif library is not _NumPy:
         from saccade import torch as ours
         return ours.attention(q, k, v, *extras, variant=variant, causal=causal,
-                              scale=scale, window=window, threads=threads)
+                              scale=scale, window=window, attn_mask=attn_mask,
+                              softcap=softcap, threads=threads)
     if q.dtype not in _NumPy.dtypes:
         raise SaccadeError(2, f"arrays of {q.dtype} are not supported: float32")
-    plan = plan_for(q, k, v, variant, causal, scale, window, threads)
-    return plan.forward(q, k, v, *extras, out=out)
+    plan = plan_for(q, k, v, variant, causal, scale, window, attn_mask, softcap,
+                    threads)
+    return plan.forward(q, k, v, *extras, attn_mask=attn_mask, out=out)

@@ -15,14 +15,18 @@ def _forward(variant):
         if dropout:
             raise SaccadeError(2, "dropout is not supported")
         if attention_mask is not None:
-            raise SaccadeError(2, "padding masks are not supported: batches of "
-                                  "sequences of one length")
-        causal = (getattr(module, "is_causal", True) if is_causal is None
-                  else is_causal)
-        # One token sees all that came before.
-        causal = causal and query.shape[2] > 1
+            if attention_mask.dim() != 4:
+                raise SaccadeError(2, "masks are [batch, heads, queries, keys],"
+                                      f" not {list(attention_mask.shape)}")
+            attention_mask = attention_mask[..., :key.shape[2]]
+            causal = False  # the mask says what is
+        else:
+            causal = (getattr(module, "is_causal", True) if is_causal is None
+                      else is_causal)
+            # One token sees all that came before.
+            causal = causal and query.shape[2] > 1
         out = attention(query, key, value, variant=variant, causal=causal,
-                        scale=scaling)
+                        attn_mask=attention_mask, scale=scaling)
         return out.transpose(1, 2), None
 
     return saccade_attention
