@@ -342,7 +342,8 @@ class Filler {
 };
 
 // A mask that is the same along some dimensions: numbers, or visible or not; of
-// both kinds some pairs, some whole keys and some whole queries are hidden.
+// both kinds some pairs, some whole keys and some whole queries are hidden, and
+// of some masks all but the blocks on the diagonal.
 void MakeMask(const Problem& p, Rng& rng, Data* data) {
   constexpr double kHidden = -std::numeric_limits<double>::infinity();
   const bool additive = p.attn_mask == AttnMask::kAdditive;
@@ -363,11 +364,14 @@ void MakeMask(const Problem& p, Rng& rng, Data* data) {
     keys[j] = m.kv_len > 1 && rng.Below(4) == 0;
   const DType stored =
       m.element == MaskElement::kBF16 ? DType::kBF16 : DType::kF32;
+  const int64_t blocks = rng.Below(3) ? 1 : 2 + rng.Below(3);
   std::vector<double> own;
   for (int64_t n = 0; n < m.batch * m.heads * m.q_len; ++n) {
     const bool blind = rng.Below(16) == 0;
+    const int64_t block = n % m.q_len * blocks / m.q_len;
     for (int64_t j = 0; j < m.kv_len; ++j) {
-      const bool hidden = blind || keys[j] || rng.Below(5) == 0;
+      const bool hidden = blind || keys[j] || rng.Below(5) == 0 ||
+                          j * blocks / m.kv_len != block;
       const double x = additive ? Stored(2 * rng.Normal(), stored) : 0;
       own.push_back(hidden ? kHidden : x);
     }

@@ -56,6 +56,22 @@ struct Run {
         dq(q.size()),
         dk(k.size()),
         dv(v.size()) {
+    Pass(spec, p, mask, slots);
+  }
+  // Of some rows of another run of one head, from `first`.
+  Run(std::string_view spec, const Problem& p, const Run& of, int64_t first)
+      : lse(p.q_len) {
+    const auto rows = [&](const std::vector<float>& x) {
+      const auto at = x.begin() + first * kWidth;
+      return std::vector<float>(at, at + p.q_len * kWidth);
+    };
+    q = rows(of.q), k = rows(of.k), v = rows(of.v), dout = rows(of.dout);
+    out = dq = dk = dv = q;
+    Pass(spec, p, {}, 1);
+  }
+
+  void Pass(std::string_view spec, const Problem& p, const MaskView& mask,
+            int slots) {
     const auto plan = MakePlan(spec, p);
     if (!plan.ok()) {
       status = plan.status();
@@ -140,6 +156,49 @@ TEST_CASE("sizes of 1 and strides of 0 repeat a mask") {
   columns.key_stride = kQ;
   CHECK(Run("softmax.flash", p, Of(rows, 1, 1, kQ), 1) ==
         Run("softmax.flash", p, columns, 1));
+}
+
+TEST_CASE("what a mask keeps apart is what it is alone") {
+  // Three documents in one sequence, longer than any block of keys.
+  constexpr int64_t kLen = 300, kAll = 3 * kLen;
+  const Problem p{.q_len = kAll,
+                  .kv_len = kAll,
+                  .qk_dim = kWidth,
+                  .v_dim = kWidth,
+                  .mask = Mask::kCausal,
+                  .attn_mask = AttnMask::kBoolean};
+  std::vector<uint8_t> same(kAll * kAll);
+  for (int64_t i = 0; i < kAll; ++i)
+    for (int64_t j = 0; j < kAll; ++j)
+      same[i * kAll + j] = i / kLen == j / kLen;
+  for (const std::string_view target : TargetNames()) {
+    const ScopedTarget use(target);
+    CAPTURE(target);
+    const Run whole(
+        "softmax.flash", p,
+        ContiguousMask(same.data(), MaskElement::kBool, 1, 1, kAll, kAll), 1);
+    REQUIRE_MESSAGE(whole.status.ok(), whole.status.message());
+    for (int64_t n = 0; n < 3; ++n) {
+      Problem one = p;
+      one.q_len = one.kv_len = kLen;
+      one.attn_mask = AttnMask::kNone;
+      const Run alone("softmax.flash", one, whole, n * kLen);
+      REQUIRE(alone.status.ok());
+      const auto apart = [&](const std::vector<float>& of_all,
+                             const std::vector<float>& own) {
+        double most = 0;
+        const int64_t from = n * std::ssize(own);
+        for (int64_t x = 0; x < std::ssize(own); ++x)
+          most = std::max(most, std::abs(double{own[x]} - of_all[from + x]));
+        return most;
+      };
+      CHECK(apart(whole.out, alone.out) < 1e-5);
+      CHECK(apart(whole.lse, alone.lse) < 1e-5);
+      CHECK(apart(whole.dq, alone.dq) < 1e-5);
+      CHECK(apart(whole.dk, alone.dk) < 1e-5);
+      CHECK(apart(whole.dv, alone.dv) < 1e-5);
+    }
+  }
 }
 
 TEST_CASE("booleans, -infinity and the lowest number hide alike") {
