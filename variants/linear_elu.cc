@@ -16,7 +16,7 @@
 // key head. Cost a token and head: 4 d e flops forward, 12 d e backward, 4 d e
 // for a decoding step of any context, whose state is 2 (d e + d) floats.
 #include "engine/scan.h"
-#include "oracle.h"
+#include "oracle_linear.h"
 
 namespace saccade::variants {
 namespace {
@@ -53,29 +53,13 @@ oracle::Score Weight(const Problem& p, const double* q, const double* k) {
 //
 // size: a product of a weight is in error by 1 u for itself, by 1 u for each of
 // its features, and by |x| u for the rounding of each feature's argument x, as
-// that of an exponential is. It moves o_i by its share of the weights, times
-// v_j - o_i.
+// that of an exponential is.
 void EluOracle(const Problem& p, const OracleInputs& in,
                const OracleOutputs& out) {
-  std::vector<double> weight(static_cast<size_t>(p.kv_len));
-  oracle::ForRows(p, in, out, [&](const oracle::Row& x) {
-    double sum = kEpsilon, sum_size = 0;
-    for (int64_t j = 0; j < p.kv_len; ++j)
-      if (oracle::MaskSees(p, x.i, j))
-        sum += weight[j] = Weight(p, x.q, x.k + j * p.qk_dim).value;
-    for (int64_t j = 0; j < p.kv_len; ++j) {
-      if (!oracle::MaskSees(p, x.i, j)) continue;
-      const double size = Weight(p, x.q, x.k + j * p.qk_dim).size / sum;
-      sum_size += size;
-      for (int64_t c = 0; c < p.v_dim; ++c) {
-        const double v = x.v[j * p.v_dim + c];
-        x.out[c] += weight[j] / sum * v;
-        x.size[c] += size * std::abs(v);
-      }
-    }
-    for (int64_t c = 0; c < p.v_dim; ++c)
-      x.size[c] += sum_size * std::abs(x.out[c]);
-  });
+  oracle::Linear(p, in, out, oracle::kNoLeast, kEpsilon,
+                 [&](const oracle::Row& x, int64_t j) {
+                   return Weight(p, x.q, x.k + j * p.qk_dim);
+                 });
 }
 
 }  // namespace

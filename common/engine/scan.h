@@ -4,6 +4,7 @@
 //   S_p = decay S_(p-1) + phi(k_p) v_p^T       z_p likewise, without v
 //   plain:       o_p = scale phi(q_p) S_p
 //   normalised:  o_p = phi(q_p) S_p / (phi(q_p).z_p + epsilon / scale)
+//   clamped:     o_p = phi(q_p) S_p / max(phi(q_p).z_p, epsilon / scale)
 //
 // which is the sum over visible keys j of weights scale decay^(i-j)
 // phi(q_i).phi(k_j), over their own sum where normalised. One state serves all
@@ -23,9 +24,13 @@ namespace saccade {
 enum class FeatureMap : uint8_t {
   kIdentity,
   kEluPlusOne,  // x + 1 for x > 0, else exp(x)
+  kRelu,
+  /// max(x, 0) twice, times the cosine and the sine of position times `turn`;
+  /// in turns for 16 elements, which zeros fill up.
+  kTurnedRelu,
 };
 
-enum class ReadOut : uint8_t { kPlain, kNormalised };
+enum class ReadOut : uint8_t { kPlain, kNormalised, kClamped };
 
 /// What is computed: a description, made once per plan.
 struct ScanSpec {
@@ -36,11 +41,19 @@ struct ScanSpec {
   float scale = 1;
   FeatureMap feature = FeatureMap::kIdentity;
   ReadOut read_out = ReadOut::kPlain;
-  float epsilon = 0;  // in a normalised read-out
+  float epsilon = 0;  // in a normalised or clamped read-out
   std::vector<float> decay =
-      {};  // in [0, 1], one per key head; or empty: none.
-           //   Only for causal masks
+      {};           // in [0, 1], one per key head; or empty: none.
+                    //   Only for causal masks
+  double turn = 0;  // radians a position, of kTurnedRelu; with
+  std::vector<double> turns = {};  //   the table that SetTurn() makes
 };
+
+/// Gives a spec its features kTurnedRelu.
+void SetTurn(double radians, ScanSpec* spec);
+
+/// How many features phi makes of a row of q or k.
+int64_t ScanFeatures(const ScanSpec& spec);
 
 /// One pass's tensors. Masks align queries and keys as QueryOffset() says.
 struct ScanCall {
@@ -49,6 +62,7 @@ struct ScanCall {
   /// What the rows of a normalised read-out were multiplied by, one over the
   /// denominator: contiguous [B, Hq, Tq], or null. Backward reads it.
   float* factor = nullptr;
+  int64_t first = 0;  // position of key 0: in decoding, the tokens so far
 };
 
 /// Gradients; forward.out is not used, `out` is.

@@ -18,6 +18,7 @@ struct ScanTimeline {
   int64_t offset = 0;
   int64_t queries = 0;
   int64_t keys = 0;  // that some query sees; later ones are never touched
+  int64_t query_position = 0;  // of query 0, key 0 at 0, as QueryOffset() says
 
   /// First query that sees a key.
   int64_t FirstQuery() const {
@@ -87,7 +88,24 @@ inline int64_t ScanGroup(const ScanSpec& spec) {
 }
 
 inline bool IsNormalised(const ScanSpec& spec) {
-  return spec.read_out == ReadOut::kNormalised;
+  return spec.read_out != ReadOut::kPlain;
+}
+
+inline bool IsClamped(const ScanSpec& spec) {
+  return spec.read_out == ReadOut::kClamped;
+}
+
+/// What a clamped read-out multiplies by where its denominator is the least.
+inline float ClampedFactor(const ScanSpec& spec) {
+  return 1 / (spec.epsilon / spec.scale);
+}
+
+/// Bytes of what `layout` takes from an arena.
+template <class F>
+size_t ScanBytes(F layout) {
+  Arena count;
+  layout(count);
+  return count.used();
 }
 
 /// Tokens of a run: shorter when many query heads share a key head, so that
@@ -107,26 +125,26 @@ inline ScanRows<const float> ReadOnly(const ScanRows<float>& rows) {
 
 struct ScanForwardTask {
   ScanForwardTask(Arena& arena, const ScanSpec& spec)
-      : query(
-            TakeRows(arena, ScanGroup(spec), ScanRunLength(spec), spec.qk_dim)),
-        key(TakeRows(arena, 1, ScanRunLength(spec), spec.qk_dim)),
+      : query(TakeRows(arena, ScanGroup(spec), ScanRunLength(spec),
+                       ScanFeatures(spec))),
+        key(TakeRows(arena, 1, ScanRunLength(spec), ScanFeatures(spec))),
         value(TakeRows(arena, 1, ScanRunLength(spec), spec.v_dim)),
         out(TakeRows(arena, ScanGroup(spec), ScanRunLength(spec), spec.v_dim)),
         factor(arena.Take<float>(ScanGroup(spec) * kScanRun)),
         decay(arena.Take<float>(kScanRun)),
-        scratch(arena, spec.qk_dim, ScanGroup(spec)) {}
+        scratch(arena, ScanFeatures(spec), ScanGroup(spec)) {}
   ScanRows<float> query, key, value, out;
   float* factor;
   float* decay;
   ScanScratch scratch;
 };
 
-/// The state [qk_dim, v_dim] of a share of a head.
+/// The state [features, v_dim] of a share of a head.
 inline ScanState TakeForwardState(Arena& arena, const ScanSpec& spec,
                                   int64_t share) {
   const Interval panels =
       ScanShare(spec.v_dim, share, ScanShares(spec, spec.v_dim));
-  return {arena, spec.qk_dim, panels.size(), IsNormalised(spec)};
+  return {arena, ScanFeatures(spec), panels.size(), IsNormalised(spec)};
 }
 
 /// Backward's scans. A normalised read-out's denominator is one more column of
@@ -136,18 +154,19 @@ struct ScanBackwardTask {
   ScanBackwardTask(Arena& arena, const ScanSpec& spec, int64_t dq_panels,
                    int64_t dk_panels, int64_t dv_panels)
       : width(spec.v_dim + (IsNormalised(spec) ? 1 : 0)),
-        query(
-            TakeRows(arena, ScanGroup(spec), ScanRunLength(spec), spec.qk_dim)),
-        key(TakeRows(arena, 1, ScanRunLength(spec), spec.qk_dim)),
+        query(TakeRows(arena, ScanGroup(spec), ScanRunLength(spec),
+                       ScanFeatures(spec))),
+        key(TakeRows(arena, 1, ScanRunLength(spec), ScanFeatures(spec))),
         value(TakeRows(arena, 1, ScanRunLength(spec), width)),
         gradient(TakeRows(arena, ScanGroup(spec), ScanRunLength(spec), width)),
         out(TakeRows(arena, dq_panels > 0 ? ScanGroup(spec) : 1,
-                     ScanRunLength(spec), std::max(spec.qk_dim, spec.v_dim))),
+                     ScanRunLength(spec),
+                     std::max(ScanFeatures(spec), spec.v_dim))),
         decay(arena.Take<float>(kScanRun)),
-        scratch(arena, std::max(spec.qk_dim, width), ScanGroup(spec)),
+        scratch(arena, std::max(ScanFeatures(spec), width), ScanGroup(spec)),
         dq(arena, width, dq_panels, false),
         dk(arena, width, dk_panels, false),
-        dv(arena, spec.qk_dim, dv_panels, false) {}
+        dv(arena, ScanFeatures(spec), dv_panels, false) {}
   int64_t width;  // of v and dout, with that column
   ScanRows<float> query, key;
   ScanRows<float> value, gradient;

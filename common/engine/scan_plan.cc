@@ -1,6 +1,7 @@
 // The plan that stands behind a ScanSpec: memory, the three passes, and what
 // they cost.
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -31,7 +32,7 @@ class ScanPlan final : public Plan {
            std::to_string(kScanPanel) + " columns a panel";
   }
   bool causal() const { return problem_.mask != Mask::kNone; }
-  bool normalised() const { return spec_.read_out == ReadOut::kNormalised; }
+  bool normalised() const { return spec_.read_out != ReadOut::kPlain; }
 
   Footprint DoMemory(int slots) const override {
     Footprint bytes;
@@ -106,7 +107,11 @@ class ScanPlan final : public Plan {
                        std::to_string(problem_.kv_len) +
                        " that state can hold");
     ScanExtend(spec_,
-               {.q = fresh.q, .k = fresh.k, .v = fresh.v, .out = out.out},
+               {.q = fresh.q,
+                .k = fresh.k,
+                .v = fresh.v,
+                .out = out.out,
+                .first = header.tokens},
                state.subspan(kAlign), scratch, exec);
     header.tokens += n;
     return {};
@@ -116,6 +121,22 @@ class ScanPlan final : public Plan {
 };
 
 }  // namespace
+
+void SetTurn(double radians, ScanSpec* spec) {
+  spec->feature = FeatureMap::kTurnedRelu;
+  spec->turn = radians;
+  spec->turns.resize(2 * kScanRun);
+  for (int64_t t = 0; t < kScanRun; ++t) {
+    spec->turns[t] = std::cos(radians * static_cast<double>(t));
+    spec->turns[kScanRun + t] = std::sin(radians * static_cast<double>(t));
+  }
+}
+
+int64_t ScanFeatures(const ScanSpec& spec) {
+  return spec.feature == FeatureMap::kTurnedRelu
+             ? 2 * ScanRoundUp(spec.qk_dim, kScanPad)
+             : spec.qk_dim;
+}
 
 std::unique_ptr<Plan> MakeScanPlan(const Problem& problem, ScanSpec spec) {
   return std::make_unique<ScanPlan>(problem, std::move(spec));
@@ -134,6 +155,7 @@ ScanSpec MakeScanSpec(const Problem& problem) {
 
 Cost ScanCost(const Problem& problem, const ScanSpec& spec) {
   const auto d = static_cast<double>(spec.qk_dim);
+  const auto m = static_cast<double>(ScanFeatures(spec));
   const auto e = static_cast<double>(spec.v_dim);
   const auto batch = static_cast<double>(spec.batch);
   const double q_heads = batch * static_cast<double>(spec.q_heads);
@@ -151,15 +173,15 @@ Cost ScanCost(const Problem& problem, const ScanSpec& spec) {
                                      : kv_len);
 
   Cost cost;
-  cost.forward_flops = 2 * d * e * (q_heads * queries + kv_heads * keys);
+  cost.forward_flops = 2 * m * e * (q_heads * queries + kv_heads * keys);
   cost.backward_flops = 3 * cost.forward_flops;
   cost.forward_bytes = element * (d + e) *
                        (q_heads * static_cast<double>(q_len) + kv_heads * keys);
   if (causal) {
     // The state is read and written.
-    cost.decode_flops = 2 * d * e * (q_heads + kv_heads);
+    cost.decode_flops = 2 * m * e * (q_heads + kv_heads);
     cost.decode_bytes = element * (d + e) * (q_heads + kv_heads) +
-                        kv_heads * 2 * sizeof(float) * d * e;
+                        kv_heads * 2 * sizeof(float) * m * e;
   }
   return cost;
 }

@@ -52,6 +52,21 @@ struct EluPlusOneMap {
   }
 };
 
+struct ReluMap {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Apply(D d, hn::Vec<D> x) {
+    return hn::Max(hn::Zero(d), x);  // of two, Max keeps a NaN in second place
+  }
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Back(D d, hn::Vec<D> feature,
+                                    hn::Vec<D> gradient) {
+    return hn::IfThenElseZero(hn::Gt(feature, hn::Zero(d)), gradient);
+  }
+};
+
+/// Not of elements: LoadTurnedRow, StoreTurnedRow.
+struct TurnedReluMap {};
+
 /// The first n < Lanes(d) elements, zeros after them.
 template <class D, class T>
 HWY_INLINE hn::Vec<D> LoadTail(D d, const T* from, int64_t n) {
@@ -153,6 +168,47 @@ HWY_NOINLINE void StoreWholeRows(const float* from, int64_t from_stride,
               Map::Back(d, hn::LoadU(d, feature + r * feature_stride + i),
                         hn::LoadU(d, from + r * from_stride + i)),
               to + r * to_stride + i);
+}
+
+/// For each block of kScanPad elements: their relu times c, then times s.
+template <class T>
+inline void LoadTurnedRow(const T* from, int64_t n, float c, float s,
+                          float* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  for (int64_t i = 0; i < ScanRoundUp(n, kScanPad); i += kLanes) {
+    auto x = hn::Zero(d);
+    if (i + kLanes <= n)
+      x = LoadAs(d, from + i);
+    else if (i < n)
+      x = LoadTail(d, from + i, n - i);
+    x = ReluMap::Apply(d, x);
+    float* const at = to + i + i / kScanPad * kScanPad;
+    hn::StoreU(hn::Mul(x, hn::Set(d, c)), d, at);
+    hn::StoreU(hn::Mul(x, hn::Set(d, s)), d, at + kScanPad);
+  }
+}
+
+/// The gradient by n elements of that by their features.
+template <class T>
+inline void StoreTurnedRow(const float* from, const float* feature, int64_t n,
+                           float c, float s, T* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  const auto cos = hn::Set(d, c), sin = hn::Set(d, s);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const int64_t at = i + i / kScanPad * kScanPad;
+    // The two features turned back are the relu again.
+    const auto both = [&](const float* x) HWY_ATTR {
+      return hn::MulAdd(cos, hn::LoadU(d, x + at),
+                        hn::Mul(sin, hn::LoadU(d, x + at + kScanPad)));
+    };
+    const auto gradient = ReluMap::Back(d, both(feature), both(from));
+    if (i + kLanes <= n)
+      StoreAs(d, gradient, to + i);
+    else
+      StoreTail(d, gradient, to + i, n - i);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -157,7 +157,9 @@ inline void PrepareTile(const ScanRun& run, int64_t tile, int64_t first,
     }
     for (int64_t t = 0; z && t < tokens; ++t) {
       const float old = decay ? with_z[t] * fade.to[t] : with_z[t];
-      run.factor[r * kScanRun + first + t] = 1 / (old + own[t] + run.epsilon);
+      // In this order, so that max keeps a NaN.
+      const float sum = std::max(old + own[t], run.least);
+      run.factor[r * kScanRun + first + t] = 1 / (sum + run.epsilon);
     }
   }
   if (z && run.writers > 0)

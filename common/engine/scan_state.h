@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "arena.h"
 #include "saccade/variant.h"
@@ -168,9 +169,10 @@ struct ScanRun {
   ScanRows<float> out;
   const float* decay = nullptr;  // [count], or null: 1
   ScanAhead* ahead = nullptr;    // null: there is nothing to fetch
-  /// Not null: out is multiplied by 1 / (query.z + epsilon), which is written
-  /// here as well, [readers, kScanRun].
+  /// Not null: out is multiplied by 1 / (max(query.z, least) + epsilon), which
+  /// is written here as well, [readers, kScanRun].
   float* factor = nullptr;
+  float least = -std::numeric_limits<float>::infinity();
   float epsilon = 0;
   float scale = 1;  // of out, where factor is null
 };

@@ -1,0 +1,196 @@
+// What the scan engine's tasks have in common: rows of a stretch of tokens, in
+// and out of a task's buffers, features on the way.
+
+// Per-target include guard.
+#if defined(SACCADE_COMMON_ENGINE_SCAN_TASK_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef SACCADE_COMMON_ENGINE_SCAN_TASK_INL_H_
+#undef SACCADE_COMMON_ENGINE_SCAN_TASK_INL_H_
+#else
+#define SACCADE_COMMON_ENGINE_SCAN_TASK_INL_H_
+#endif
+
+#include <cmath>
+#include <type_traits>
+
+#include "engine/scan_passes.h"
+#include "engine/scan_rows-inl.h"
+#include "engine/scan_run-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace saccade {
+namespace HWY_NAMESPACE {
+
+// One head's rows of a view, the tokens of a stretch in the order of the scan.
+struct Tokens {
+  int64_t first = 0, count = 0;
+  bool reverse = false;
+  int64_t Row(int64_t t) const {
+    return reverse ? first + count - 1 - t : first + t;
+  }
+};
+
+template <class Map, class T>
+void LoadRows(const ConstView& view, int64_t b, int64_t h, const Tokens& tokens,
+              const ScanRows<float>& to, int64_t to_head) {
+  if (view.dim % kScanPad == 0 && tokens.count > 0)
+    return LoadWholeRows<Map>(
+        view.Row<T>(b, h, tokens.Row(0)),
+        tokens.reverse ? -view.row_stride : view.row_stride, tokens.count,
+        view.dim / kScanLanes, to.At(to_head, 0), to.stride);
+  for (int64_t t = 0; t < tokens.count; ++t)
+    LoadRow<Map>(view.Row<T>(b, h, tokens.Row(t)), view.dim, to.At(to_head, t));
+}
+
+template <class Map, class T>
+void StoreRows(const ScanRows<float>& from, const ScanRows<float>& feature,
+               int64_t from_head, const Tokens& tokens, Interval columns,
+               const View& view, int64_t b, int64_t h) {
+  if (columns.empty()) return;
+  if (columns.size() % kScanPad == 0 && tokens.count > 0)
+    return StoreWholeRows<Map>(
+        from.At(from_head, 0) + columns.begin, from.stride,
+        feature.At(from_head, 0) + columns.begin, feature.stride, tokens.count,
+        columns.size(), view.Row<T>(b, h, tokens.Row(0)) + columns.begin,
+        tokens.reverse ? -view.row_stride : view.row_stride);
+  for (int64_t t = 0; t < tokens.count; ++t)
+    StoreRow<Map>(from.At(from_head, t) + columns.begin,
+                  feature.At(from_head, t) + columns.begin, columns.size(),
+                  view.Row<T>(b, h, tokens.Row(t)) + columns.begin);
+}
+
+template <class T>
+void ZeroRows(const View& view, int64_t b, int64_t h, Interval rows) {
+  for (int64_t t = rows.begin; t < rows.end; ++t)
+    std::fill_n(view.Row<T>(b, h, t), view.dim, T{});
+}
+
+// Has the next run's rows of a head, in the scan's order, fetched in this one.
+template <class T, class AnyView>
+void AddAhead(const AnyView& view, int64_t b, int64_t h, const Tokens& now,
+              ScanAhead& ahead) {
+  const int64_t row = now.reverse ? now.first - 1 : now.first + now.count;
+  const int64_t rows = now.reverse ? row + 1 : view.len - row;
+  if (row < 0 || rows <= 0) return;
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+  ahead.Add(reinterpret_cast<const char*>(view.template Row<T>(b, h, row)),
+            (now.reverse ? -1 : 1) * view.row_stride * kBytes,
+            view.dim * kBytes, std::min(rows, kScanRun));
+}
+
+// A run of zeros, for a state that fades while nothing is written.
+inline void ZeroRun(const ScanRows<float>& rows, int64_t count) {
+  for (int64_t t = 0; t < count; ++t)
+    std::fill_n(rows.At(0, t), rows.stride, 0.0f);
+}
+
+inline Interval ColumnsOf(Interval panels, int64_t columns) {
+  return {panels.begin * kScanPanel,
+          std::min(columns, panels.end * kScanPanel)};
+}
+
+// Kernels can work on the caller's own rows of whole vectors.
+inline bool IsPlainRow(const ConstView& view) {
+  return view.dtype == DType::kF32 && view.dim % kScanPad == 0;
+}
+
+template <class T>
+ScanRows<T> OwnRows(
+    const BasicView<std::conditional_t<std::is_const_v<T>, const void, void>>&
+        view,
+    int64_t b, int64_t h, int64_t first) {
+  return {view.template Row<float>(b, h, first), view.row_stride,
+          view.head_stride};
+}
+
+// The decay of a head over a run: null when it has none.
+inline const float* FillDecay(const ScanSpec& spec, int64_t kv, float* to) {
+  if (spec.decay.empty()) return nullptr;
+  std::fill_n(to, kScanRun, spec.decay[kv]);
+  return to;
+}
+// cos and sin of a run's angles, by the sum of two angles: of its first token,
+// and of the tokens from there on, which the spec has a table of.
+struct RunTurns {
+  RunTurns(const ScanSpec& spec, const Tokens& tokens, int64_t position) {
+    const double start =
+        spec.turn * static_cast<double>(position + tokens.first);
+    const double c = std::cos(start), s = std::sin(start);
+    const double* const by_cos = spec.turns.data();
+    const double* const by_sin = by_cos + kScanRun;
+    for (int64_t t = 0; t < tokens.count; ++t) {
+      cos[t] = static_cast<float>(c * by_cos[t] - s * by_sin[t]);
+      sin[t] = static_cast<float>(s * by_cos[t] + c * by_sin[t]);
+    }
+  }
+  // Of tokens in the order of rows, not of the scan.
+  float cos[kScanRun], sin[kScanRun];
+};
+
+/// phi of a head's rows of a stretch; row 0 of the view stands at `position`.
+template <class Map, class T>
+void LoadFeatures(const ScanSpec& spec, const ConstView& view, int64_t b,
+                  int64_t h, const Tokens& tokens, int64_t position,
+                  const ScanRows<float>& to, int64_t to_head) {
+  if constexpr (std::is_same_v<Map, TurnedReluMap>) {
+    const RunTurns turns(spec, tokens, position);
+    for (int64_t t = 0; t < tokens.count; ++t) {
+      const int64_t row = tokens.Row(t), at = row - tokens.first;
+      LoadTurnedRow(view.Row<T>(b, h, row), view.dim, turns.cos[at],
+                    turns.sin[at], to.At(to_head, t));
+    }
+  } else {
+    LoadRows<Map, T>(view, b, h, tokens, to, to_head);
+  }
+}
+
+/// Of gradients by features, at the columns of some panels, the gradients by
+/// what the features were made of.
+template <class Map, class T>
+void StoreFeatures(const ScanSpec& spec, const ScanRows<float>& from,
+                   const ScanRows<float>& feature, int64_t from_head,
+                   const Tokens& tokens, int64_t position, Interval panels,
+                   const View& view, int64_t b, int64_t h) {
+  if constexpr (std::is_same_v<Map, TurnedReluMap>) {
+    if (panels.empty()) return;
+    const RunTurns turns(spec, tokens, position);
+    const int64_t column = panels.begin * kScanPanel, first = column / 2;
+    const int64_t n = std::min(view.dim, panels.end * kScanPanel / 2) - first;
+    for (int64_t t = 0; t < tokens.count; ++t) {
+      const int64_t row = tokens.Row(t), at = row - tokens.first;
+      StoreTurnedRow(from.At(from_head, t) + column,
+                     feature.At(from_head, t) + column, n, turns.cos[at],
+                     turns.sin[at], view.Row<T>(b, h, row) + first);
+    }
+  } else {
+    StoreRows<Map, T>(from, feature, from_head, tokens,
+                      ColumnsOf(panels, view.dim), view, b, h);
+  }
+}
+
+// Calls task with the element type and the feature map of a spec.
+template <class F>
+void Specialise(const ScanSpec& spec, F task) {
+  const auto with_map = [&](auto element) {
+    switch (spec.feature) {
+      case FeatureMap::kIdentity:
+        return task(element, IdentityMap());
+      case FeatureMap::kEluPlusOne:
+        return task(element, EluPlusOneMap());
+      case FeatureMap::kRelu:
+        return task(element, ReluMap());
+      case FeatureMap::kTurnedRelu:
+        return task(element, TurnedReluMap());
+    }
+  };
+  if (spec.dtype == DType::kF32)
+    with_map(float());
+  else
+    with_map(BF16());
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace saccade
+HWY_AFTER_NAMESPACE();
+
+#endif  // SACCADE_COMMON_ENGINE_SCAN_TASK_INL_H_
