@@ -52,36 +52,56 @@ void ForHeadRows(std::vector<double>& x, int64_t heads, int64_t len,
 }
 
 // Which rows of out change when the keys in `changed` do. Values are made so
-// large that the smallest weight shows; keys are turned both ways, for a weight
-// may be zero for one of them.
-std::vector<bool> Reached(const Variant& variant, const Problem& p,
-                          const Data& data, const std::vector<double>& out,
-                          const std::vector<bool>& changed) {
-  std::vector<bool> reached(p.batch * p.q_heads * p.q_len, false);
-  for (const double sign : {1.0, -1.0}) {
-    Data other = data;
-    Rng rng(99);
-    for (int64_t j = 0; j < p.kv_len; ++j) {
-      if (!changed[j]) continue;
-      const int64_t heads = p.batch * p.kv_heads;
-      ForHeadRows(other.k, heads, p.kv_len, p.qk_dim, j,
-                  [&](double& x) { x = sign * rng.Normal(); });
-      ForHeadRows(other.v, heads, p.kv_len, p.v_dim, j,
-                  [&](double& x) { x = 1e150 * (1 + rng.Uniform()); });
-    }
-    const Result64 r = RunOn(variant, p, other);
-    for (size_t n = 0; n < out.size(); ++n)
-      if (r.out[n] != out[n]) reached[n / p.v_dim] = true;
+// large that the smallest weight shows; keys and queries are turned both ways,
+// for a weight may be zero for one of them.
+class Reach {
+ public:
+  Reach(const Variant& variant, const Problem& p, const Data& data,
+        const std::vector<double>& out)
+      : variant_(variant), p_(p), sides_{{data, out}, {data, {}}} {
+    for (double& x : sides_[1].data.q) x = -x;
+    sides_[1].out = RunOn(variant, p, sides_[1].data).out;
   }
-  return reached;
-}
+
+  std::vector<bool> operator()(const std::vector<bool>& changed) const {
+    std::vector<bool> reached(p_.batch * p_.q_heads * p_.q_len, false);
+    for (const Side& side : sides_)
+      for (const double sign : {1.0, -1.0}) {
+        Data other = side.data;
+        Rng rng(99);
+        for (int64_t j = 0; j < p_.kv_len; ++j) {
+          if (!changed[j]) continue;
+          const int64_t heads = p_.batch * p_.kv_heads;
+          ForHeadRows(other.k, heads, p_.kv_len, p_.qk_dim, j,
+                      [&](double& x) { x = sign * rng.Normal(); });
+          ForHeadRows(other.v, heads, p_.kv_len, p_.v_dim, j,
+                      [&](double& x) { x = 1e150 * (1 + rng.Uniform()); });
+        }
+        const Result64 r = RunOn(variant_, p_, other);
+        for (size_t n = 0; n < r.out.size(); ++n)
+          if (r.out[n] != side.out[n]) reached[n / p_.v_dim] = true;
+      }
+    return reached;
+  }
+
+ private:
+  struct Side {
+    Data data;
+    std::vector<double> out;
+  };
+
+  const Variant& variant_;
+  const Problem& p_;
+  Side sides_[2];
+};
 
 // Chooses hidden keys and learns who sees them.
 void Hide(const CheckCase& c, Reference& ref) {
   const Variant& variant = *c.variant;
   const Problem& p = ref.problem;
   const std::vector<bool> all(p.kv_len, true), none(p.kv_len, false);
-  const std::vector<bool> sees = Reached(variant, p, ref.data, ref.out, all);
+  const Reach reach(variant, p, ref.data, ref.out);
+  const std::vector<bool> sees = reach(all);
   ref.blind.resize(sees.size());
   for (size_t r = 0; r < sees.size(); ++r) ref.blind[r] = !sees[r];
   ref.hidden = none;
@@ -90,7 +110,7 @@ void Hide(const CheckCase& c, Reference& ref) {
     for (int64_t j = 0; j < p.kv_len; ++j) {
       std::vector<bool> one = none;
       one[j] = true;
-      const auto rows = Reached(variant, p, ref.data, ref.out, one);
+      const auto rows = reach(one);
       ref.hidden[j] = std::find(rows.begin(), rows.end(), true) == rows.end();
     }
   } else {
@@ -98,7 +118,7 @@ void Hide(const CheckCase& c, Reference& ref) {
     for (int64_t j = 0; j < p.kv_len; ++j)
       ref.hidden[j] = j + 1 == p.kv_len || rng.Below(8) == 0;
   }
-  ref.reached = Reached(variant, p, ref.data, ref.out, ref.hidden);
+  ref.reached = reach(ref.hidden);
 }
 
 // Derivatives of L = sum(dout * out) by central differences. Sequences and key

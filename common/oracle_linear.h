@@ -17,13 +17,17 @@ namespace saccade::oracle {
 /// the mask shows. weight(Row, j) -> Score.
 ///
 /// size: an error of w_ij moves o_i by its share of the weights, times v_j -
-/// o_i. Where weights of both signs cancel so far that f32 cannot tell their
-/// sum from 0, o_i may be anything up to its numerator over the least that the
+/// o_i. Gradients add up features over the sum, which is the slope of the sum's
+/// logarithm; of one key they cancel, and of size nothing else tells how large
+/// they were (where features may be 0; else they are as large as features).
+/// Where weights of both signs cancel so far that their sum cannot be told from
+/// 0, o_i may be anything up to its numerator over the least that the
 /// denominator can be.
 template <class WeightOf>
 void Linear(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
             double least, double epsilon, WeightOf weight) {
-  constexpr double kUnit = 0x1p-24, kKappa = 8;
+  // What f32, or bf16 where positions turn copies of q and k, may be off by.
+  const double unsure = p.dtype == DType::kBF16 ? 0x1p-6 : 0x1p-20;
   std::vector<Score> w(static_cast<size_t>(p.kv_len));
   ForRows(p, in, out, [&](const Row& x) {
     double sum = 0, sum_size = 0;
@@ -36,8 +40,9 @@ void Linear(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
     // Of two, max keeps a NaN in first place.
     sum = std::max(sum, least) + epsilon;
     double relative = sum_size / std::abs(sum);
-    if (kUnit * kKappa * relative > 0.5)
-      relative = std::abs(sum / std::max(least + epsilon, 1e-300)) / kUnit;
+    if (least > 0) relative += std::abs(std::log(sum));
+    if (unsure * sum_size > std::abs(sum))
+      relative = 0x1p22 * std::max(1.0, sum / (least + epsilon));
     for (int64_t j = 0; j < p.kv_len; ++j) {
       if (!MaskSees(p, x.i, j)) continue;
       for (int64_t c = 0; c < p.v_dim; ++c) {
@@ -49,6 +54,32 @@ void Linear(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
     for (int64_t c = 0; c < p.v_dim; ++c)
       x.size[c] += relative * std::abs(x.out[c]);
   });
+}
+
+/// scale relu(q).relu(k), whose features are exact but for positions: those
+/// turn pairs of elements, and keep the copies in the storage type, where
+/// rounding to bf16 may carry an element over the kink.
+inline Score ReluScore(const Problem& p, const double* q, const double* k) {
+  const bool rounds = p.dtype == DType::kBF16;
+  const double turned = p.positions.empty() ? 0 : 1;
+  double q_most = 0, k_most = 0;
+  for (int64_t c = 0; c < p.qk_dim && turned > 0; ++c) {
+    q_most = std::max(q_most, std::abs(q[c]));
+    k_most = std::max(k_most, std::abs(k[c]));
+  }
+  const auto relu = [](double x) { return x < 0 ? 0 : x; };
+  const auto kink = [rounds](double x, double most) {
+    return rounds ? 64 * std::max(0.0, 0x1p-7 * most - std::abs(x)) : 0;
+  };
+  Score s{0, 0};
+  for (int64_t c = 0; c < p.qk_dim; ++c) {
+    const double product = p.scale * relu(q[c]) * relu(k[c]);
+    s.value += product;
+    s.size += product +
+              p.scale * ((turned * q_most + kink(q[c], q_most)) * relu(k[c]) +
+                         (turned * k_most + kink(k[c], k_most)) * relu(q[c]));
+  }
+  return s;
 }
 
 constexpr double kNoLeast = -std::numeric_limits<double>::infinity();

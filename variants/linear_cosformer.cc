@@ -55,21 +55,19 @@ Result<std::unique_ptr<Plan>> MakeCosformer(const Problem& p) {
 Cost CosformerCost(const Problem& p) { return ScanCost(p, CosformerSpec(p)); }
 
 // size: a weight is a sum of two terms, each in error by 1 u for itself and by
-// 1 u for each of its cosines or sines.
+// 1 u for each of its cosines or sines; an angle of thousands of radians is in
+// error by 1e-12, which is all that is left where both terms vanish.
 void CosformerOracle(const Problem& p, const OracleInputs& in,
                      const OracleOutputs& out) {
   const double turn = Turn(p);
   oracle::Linear(p, in, out, kLeast, 0, [&](const oracle::Row& x, int64_t j) {
-    const double* const k = x.k + j * p.qk_dim;
-    double dot = 0;
-    for (int64_t c = 0; c < p.qk_dim; ++c)
-      dot += p.scale * (x.q[c] < 0 ? 0 : x.q[c]) * (k[c] < 0 ? 0 : k[c]);
+    const oracle::Score dot = oracle::ReluScore(p, x.q, x.k + j * p.qk_dim);
     const double a = turn * static_cast<double>(x.i);
     const double b = turn * static_cast<double>(j);
-    return oracle::Score{dot * std::cos(a - b),
-                         3 * dot *
-                             (std::abs(std::cos(a) * std::cos(b)) +
-                              std::abs(std::sin(a) * std::sin(b)))};
+    const double terms = std::abs(std::cos(a) * std::cos(b)) +
+                         std::abs(std::sin(a) * std::sin(b));
+    return oracle::Score{dot.value * std::cos(a - b),
+                         dot.size * (3 * terms + 1e-6)};
   });
 }
 

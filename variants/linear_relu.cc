@@ -37,16 +37,11 @@ Result<std::unique_ptr<Plan>> MakeRelu(const Problem& p) {
 
 Cost ReluCost(const Problem& p) { return ScanCost(p, ReluSpec(p)); }
 
-// Weights scale relu(q_i).relu(k_j) over their sum; features are exact.
+// Weights scale relu(q_i).relu(k_j) over their sum.
 void ReluOracle(const Problem& p, const OracleInputs& in,
                 const OracleOutputs& out) {
   oracle::Linear(p, in, out, kLeast, 0, [&](const oracle::Row& x, int64_t j) {
-    const double* const k = x.k + j * p.qk_dim;
-    oracle::Score w{0, 0};
-    for (int64_t c = 0; c < p.qk_dim; ++c)
-      w.value += p.scale * (x.q[c] < 0 ? 0 : x.q[c]) * (k[c] < 0 ? 0 : k[c]);
-    w.size = w.value;
-    return w;
+    return oracle::ReluScore(p, x.q, x.k + j * p.qk_dim);
   });
 }
 
