@@ -83,7 +83,7 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
   // gradients' typical 1e-2, which a wrong sign, factor or missing path
   // changes by as much as it is.
   constexpr float kStep = 0.02f;
-  constexpr double kRelative = 0.01, kAbsolute = 1e-4;
+  constexpr double kRelative = 0.01, kAbsolute = 1e-4, kRounding = 2e-7;
   for (const std::string& spec : TrainableSpecs()) {
     CAPTURE(spec);
     Small small = MakeSmall(spec, /*shift=*/spec == TrainableSpecs().front());
@@ -99,7 +99,6 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
     for (const Tensor& tensor : p.tensors()) {
       CAPTURE(tensor.name);
       double largest = 0;
-      int kinks = 0;
       for (int64_t n = 0; n < std::min<int64_t>(tensor.size(), 12); ++n) {
         const int64_t i = tensor.at + random.Below(tensor.size());
         float& x = *p.value(i);
@@ -117,24 +116,23 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
                   (loss(2 * step) - loss(-2 * step))) /
                  (12.0 * step);
         };
-        const auto near = [&](double a, double b) {
-          return std::abs(a - b) <= kAbsolute + kRelative * std::abs(b);
-        };
-        const double difference = slope(kStep);
         const double gradient = *p.gradient(i);
         largest = std::max(largest, std::abs(gradient));
+        // Where features have kinks, steps have to be short to pass none; then
+        // what a loss's rounding to f32 makes of a difference counts.
+        float step = kStep;
+        double difference = slope(step);
+        const auto near = [&] {
+          return std::abs(gradient - difference) <=
+                 kAbsolute + kRelative * std::abs(difference) +
+                     kRounding / step;
+        };
+        while (!near() && step > kStep / 40) difference = slope(step /= 2);
         CAPTURE(i - tensor.at);
         CAPTURE(gradient);
         CAPTURE(difference);
-        // Between two steps that disagree lies a kink.
-        if (!near(gradient, difference) &&
-            !near(slope(kStep / 2), difference)) {
-          ++kinks;
-          continue;
-        }
-        CHECK(near(gradient, difference));
+        CHECK(near());
       }
-      CHECK(kinks <= 6);
       // Otherwise a tensor that nobody reads would pass.
       CHECK(largest > 1e-3);
     }
