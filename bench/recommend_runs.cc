@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <ostream>
+#include <sstream>
 #include <utility>
 
 #include "bench/compare.h"
@@ -193,9 +193,9 @@ Result<Run> MeasureNow(const Wish& wish, const std::vector<std::string>& specs,
       fmt::format("{}/{}-{}", kRuns, own_shape ? "check" : "recommend", stamp);
   const Result<CompareOptions> options = MakeCompareOptions(over);
   if (!options.ok()) return options.status();
-  std::ostream nowhere(nullptr);  // its verdict is not what was asked for
+  std::ostringstream unread;  // its verdict is not what was asked for
   const int code = Compare(
-      *options, {nowhere, host.err, host.terminal, host.program, host.stop,
+      *options, {unread, host.err, host.terminal, host.program, host.stop,
                  host.may_exit, host.places, host.root, host.talk});
   if (code == kExitInterrupted) return Exhausted("interrupted");
   Result<Run> run = record::ReadRun(over.out + "/run.jsonl");

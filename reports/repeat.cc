@@ -70,12 +70,22 @@ std::string OnlyOf(const Model& model, const std::set<int>& entries) {
                      Quote(fmt::format("{}", fmt::join(specs, ","))));
 }
 
-// What the run's own command says of models, text and time; of pooled runs the
-// first's.
-std::string Begin(const Model& model) {
-  return "saccade compare" +
-         Kept(Clean(model.headers.front().Text("command"), 2000),
-              {"--profile", "--corpus", "--seed", "--longest"});
+// A command with what the run's own says of models, text and time. Of pooled
+// runs that say different things, one for each of them.
+std::string Command(const Model& model, const std::string& rest) {
+  std::vector<std::string> commands;
+  for (const record::Record& header : model.headers) {
+    const std::string command =
+        "saccade compare" +
+        Kept(Clean(header.Text("command"), 2000),
+             {"--profile", "--corpus", "--seed", "--longest"}) +
+        rest;
+    if (std::find(commands.begin(), commands.end(), command) ==
+        commands.end()) {
+      commands.push_back(command);
+    }
+  }
+  return fmt::format("{}", fmt::join(commands, "\n"));
 }
 
 }  // namespace
@@ -122,18 +132,19 @@ std::string RepeatCells(const Model& model, const Setting& setting,
                         const std::vector<std::string>& passes,
                         const std::set<int>& entries,
                         const std::set<int64_t>& lengths) {
-  return fmt::format("{} --measure {}{}{} --pass {} -n {}{}", Begin(model),
-                     measure, OnlyOf(model, entries), PeersOf(model, entries),
-                     Quote(fmt::format("{}", fmt::join(passes, ","))),
-                     fmt::join(lengths, ","), setting.flags);
+  return Command(model,
+                 fmt::format(" --measure {}{}{} --pass {} -n {}{}", measure,
+                             OnlyOf(model, entries), PeersOf(model, entries),
+                             Quote(fmt::format("{}", fmt::join(passes, ","))),
+                             fmt::join(lengths, ","), setting.flags));
 }
 
 std::string RepeatTraining(const Model& model,
                            const std::vector<std::string>& options,
                            const std::set<int>& entries) {
-  std::string command = Begin(model);
-  for (const std::string& option : options) command += " " + Quote(option);
-  return command + OnlyOf(model, entries);
+  std::string rest;
+  for (const std::string& option : options) rest += " " + Quote(option);
+  return Command(model, rest + OnlyOf(model, entries));
 }
 
 }  // namespace saccade::reports

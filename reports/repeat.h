@@ -14,7 +14,8 @@ namespace saccade::reports {
 /// the command that the record gives for itself, else from its fields.
 std::string CellFlags(const record::Record& record);
 
-/// What a figure shows of a setting's cells, as a command. `measure` is speed
+/// What a figure shows of a setting's cells, as a command, or as several where
+/// runs were pooled that were made in different ways. `measure` is speed
 /// or memory; peers that were timed are timed again.
 std::string RepeatCells(const Model& model, const Setting& setting,
                         const std::string& measure,

@@ -147,6 +147,18 @@ TEST_CASE("A figure's command is one that a shell takes as it is meant") {
   CHECK(Quote("") == "''");
 }
 
+TEST_CASE("Pooled runs that were made in different ways are repeated each") {
+  Model model;
+  for (const char* command :
+       {"saccade compare --profile quick --out a", "saccade compare --out b",
+        "saccade compare --out c --profile quick"}) {
+    model.headers.emplace_back(Fields{{"command", command}});
+  }
+  CHECK(RepeatTraining(model, {"--probes", "all"}, {}) ==
+        "saccade compare --profile quick --probes all\n"
+        "saccade compare --probes all");
+}
+
 TEST_CASE("A note is shown first, and is text") {
   ReportFolder folder;
   const std::string run =
