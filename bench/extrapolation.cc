@@ -282,7 +282,7 @@ Status Run::RunJob(const Job& job) {
             job.probe ? ProbeBatches(*job.probe, job.seed)
                       : TextBatches(corpus_.train, len, model->bos(), job.seed),
             exec_,
-            [&](int64_t step) {
+            [&](int64_t step, double) {
               const auto done = static_cast<double>(step + 1);
               return Advance(
                   done * job.speed.step / job.seconds,

@@ -49,6 +49,33 @@ run cmake --build "$work/plugin"
 run "$build/saccade" --plugin "$work/plugin/pool_mean.so" \
   verify --effort quick --only pool.mean
 
+# A decoder, in C++ and in Python, on a model that the program trained: both
+# write what the program writes, through its own attention and another.
+cat "$here"/*_test.cc >"$work/text"
+run "$build/saccade" train softmax.flash+rope --corpus "$work/text" \
+  --steps 60 -t 1 -o "$work/model"
+run cmake -S "$here/examples/decoder" -B "$work/decoder" \
+  -DCMAKE_PREFIX_PATH="$prefix"
+run cmake --build "$work/decoder"
+written() {
+  LD_LIBRARY_PATH=$lib PYTHONPATH=$here/../common/python \
+    PYTHONDONTWRITEBYTECODE=1 SACCADE_LIBRARY=$lib/libsaccade_c.so \
+    "$@" 2>"$work/log" || cat "$work/log"
+}
+for spec in softmax.flash+rope softmax.window:size=16+rope linear.elu; do
+  echo "+ one text by three programs, $spec"
+  ask=("$work/model" "  const " 60 "$spec")
+  program=$(written "$build/saccade" generate "$work/model" --temperature 0 \
+    --prompt "${ask[1]}" -n "${ask[2]}" --variant "$spec")
+  cxx=$(written "$work/decoder/decoder" "${ask[@]}")
+  python=$(written /usr/bin/python3 "$here/examples/decoder/decoder.py" \
+    "${ask[@]}")
+  if [[ $program != "$cxx" || $program != "$python" || -z $program ]]; then
+    printf '%s\n' "they differ:" "$program" "$cxx" "$python"
+    exit 1
+  fi
+done
+
 export PKG_CONFIG_PATH=$lib/pkgconfig
 run gcc -std=c11 "$here/examples/attention.c" -o "$work/by_pkg_config" \
   $(pkg-config --cflags --libs saccade-c) -lm

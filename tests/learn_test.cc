@@ -319,8 +319,9 @@ TEST_CASE("training stops when told, and says when it diverges") {
   const std::string text = Babble(4000);
   const Batches batches = TextBatches(text, 16, model->bos(), 1);
   TrainOptions options = {.batch = 2, .len = 16, .optimiser = {.steps = 20}};
-  const auto stopped = Train(*model, options, batches, Serial(),
-                             [](int64_t step) { return step < 4; });
+  const auto stopped =
+      Train(*model, options, batches, Serial(),
+            [](int64_t step, double loss) { return loss > 0 && step < 4; });
   REQUIRE(stopped.ok());
   CHECK(stopped->stopped);
   CHECK(stopped->loss.size() == 5);

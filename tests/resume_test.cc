@@ -49,7 +49,7 @@ constexpr int64_t kSteps = 12;
 
 // A tiny training; `tick` as that of Train.
 Trained TrainTiny(const std::string& spec, const Checkpoints& checkpoints,
-                  const std::function<bool(int64_t)>& tick = {}) {
+                  const TrainTick& tick = {}) {
   static const std::string text = Babble(4000);
   Result<Model> model = Model::Make(
       {.spec = spec, .width = 16, .layers = 1, .heads = 2, .train_len = 16});
@@ -75,24 +75,25 @@ TEST_CASE("a training that was killed goes on to the same bits") {
       const Checkpoints each = {folder / "each", "tiny", 0};
       // The file as a kill in this very step would leave it; the rest of that
       // training, and all that it had in memory, is thrown away.
-      TrainTiny(spec, each, [&](int64_t step) {
+      TrainTiny(spec, each, [&](int64_t step, double) {
         if (step == killed) fs::copy_file(each.path, folder / "left");
         return true;
       });
       int64_t first = -1;
-      const Trained resumed =
-          TrainTiny(spec, {folder / "left", "tiny", 1e9}, [&](int64_t step) {
-            if (first < 0) first = step;
-            return true;
-          });
+      const Trained resumed = TrainTiny(spec, {folder / "left", "tiny", 1e9},
+                                        [&](int64_t step, double) {
+                                          if (first < 0) first = step;
+                                          return true;
+                                        });
       CHECK(first == killed);
       CHECK(resumed == whole);
       // At the end the file holds the end: nothing is left to be done.
       bool stepped = false;
-      CHECK(TrainTiny(spec, {folder / "left", "tiny", 1e9}, [&](int64_t) {
-              stepped = true;
-              return true;
-            }) == whole);
+      CHECK(
+          TrainTiny(spec, {folder / "left", "tiny", 1e9}, [&](int64_t, double) {
+            stepped = true;
+            return true;
+          }) == whole);
       CHECK(!stepped);
     }
   }
@@ -102,7 +103,7 @@ TEST_CASE("a checkpoint that is no good costs time and nothing else") {
   const Folder folder;
   const Checkpoints mine = {folder / "state", "tiny", 1e9};
   const Trained whole = TrainTiny("linear.elu", {});
-  TrainTiny("linear.elu", mine, [](int64_t step) { return step < 3; });
+  TrainTiny("linear.elu", mine, [](int64_t step, double) { return step < 3; });
   const auto count = std::ssize(whole.weights);
   REQUIRE(ReadCheckpoint(mine.path, "tiny", count).ok());
   CHECK(ReadCheckpoint(mine.path, "other", count).status().code() ==

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "bench/learn/ops.h"
+#include "bench/learn/unit.h"
 #include "position.h"
 
 namespace saccade::bench {
@@ -15,31 +15,6 @@ namespace {
 // The first cols columns' worth of a matrix's memory, as rows of that width.
 Rows Shaped(const Matrix& m, int64_t cols) {
   return {m.data, m.rows, cols, cols};
-}
-
-// Whether W_in's columns need no change before attention reads them.
-bool PlainPieces(const Unit& unit) {
-  return std::all_of(
-      unit.pieces.begin(), unit.pieces.end(), [](const Piece& p) {
-        return p.activation == Activation::kNone && p.gamma < 0 && !p.shared;
-      });
-}
-
-// Vaswani et al. 2017, section 3.5: sine and cosine of t / 10000^(2m/d), over
-// sqrt(d): there embeddings are multiplied by it instead.
-std::vector<float> Sinusoids(int64_t len, int64_t width) {
-  const double share = 1 / std::sqrt(static_cast<double>(width));
-  std::vector<float> table(len * width);
-  for (int64_t t = 0; t < len; ++t) {
-    for (int64_t c = 0; c < width; ++c) {
-      const double exponent =
-          static_cast<double>(c / 2 * 2) / static_cast<double>(width);
-      const double angle = static_cast<double>(t) / std::pow(1e4, exponent);
-      table[t * width + c] = static_cast<float>(
-          share * (c % 2 ? std::cos(angle) : std::sin(angle)));
-    }
-  }
-  return table;
 }
 
 const float* ShiftOf(const Model& model) {
@@ -126,32 +101,13 @@ Pass::Pass(const Model& model, const PassOptions& options, Exec& exec)
 
 View Pass::Heads(const Rows& rows, int64_t column, int64_t heads,
                  int64_t dim) const {
-  return {rows.data + column,
-          DType::kF32,
-          options_.batch,
-          heads,
-          options_.len,
-          dim,
-          options_.len * rows.stride,
-          dim,
-          rows.stride};
+  return HeadsOf(rows, column, heads, dim, {options_.batch, options_.len});
 }
 
 Inputs Pass::AttentionInputs(const Model& model, const Unit& unit,
                              const Rows& mid) const {
-  Inputs inputs;
-  if (const int64_t n = BiasParameters(plan_->problem()); n > 0) {
-    inputs.bias = Contiguous<const void>(model.parameters().value(unit.bias),
-                                         DType::kF32, 1, unit.heads, 1, n);
-  }
-  inputs.q = Heads(mid, unit.q, unit.heads, unit.qk_dim);
-  inputs.k = Heads(mid, unit.k, unit.heads, unit.qk_dim);
-  inputs.v = Heads(mid, unit.v, unit.heads, unit.v_dim);
-  for (size_t i = 0; i < unit.extras.size(); ++i) {
-    inputs.extra[i] =
-        Heads(mid, unit.extras[i], unit.heads, unit.extra_dims[i]);
-  }
-  return inputs;
+  return bench::AttentionInputs(
+      model, unit, mid, {options_.batch, options_.len}, plan_->problem());
 }
 
 Inputs Pass::AttentionRead(const Model& model, size_t unit) const {
@@ -166,33 +122,25 @@ Status Pass::UnitForward(const Model& model, size_t index) {
   const Unit& unit = model.units()[index];
   const Parameters& p = model.parameters();
   Kept& kept = KeptBy(index);
-  RmsNorm(kept.x, p.value(unit.gain), kept.h, kept.inverse.data(), exec_);
-  const Rows in = Shaped(kept.in, unit.in_cols);
-  Project(kept.h, p.value(unit.in), in, Write::kSet, exec_);
-  const Rows out = Shaped(kept.out, unit.out_cols);
-  const Rows mid = PlainPieces(unit) ? in
-                   : unit.attention  ? Shaped(kept.mid, unit.mid_cols)
-                                     : out;
-  for (const Piece& piece : unit.pieces) {
-    if (mid.data == in.data) break;
-    Activate(piece.activation, in.Columns(piece.from, piece.cols),
-             piece.gamma < 0 ? nullptr : p.value(piece.gamma),
-             piece.gamma < 0 ? nullptr : p.value(piece.beta),
-             mid.Columns(piece.to, piece.cols), exec_);
-  }
-  if (unit.attention) {
-    const Status status = plan_->Forward(
-        AttentionInputs(model, unit, mid),
-        {.out = Heads(out, 0, unit.heads, unit.v_dim)},
-        options_.train ? kept.saved.bytes() : Bytes(), scratch_.bytes(), exec_);
-    if (!status.ok()) return status;
-  }
+  const UnitSteps steps = {.x = kept.x,
+                           .h = kept.h,
+                           .in = Shaped(kept.in, unit.in_cols),
+                           .mid = Shaped(kept.mid, unit.mid_cols),
+                           .out = Shaped(kept.out, unit.out_cols),
+                           .inverse = kept.inverse.data()};
+  const auto attend = [&](const Rows& mid, const Rows& out) {
+    return plan_->Forward(AttentionInputs(model, unit, mid),
+                          {.out = Heads(out, 0, unit.heads, unit.v_dim)},
+                          options_.train ? kept.saved.bytes() : Bytes(),
+                          scratch_.bytes(), exec_);
+  };
+  if (Status s = RunUnit(model, unit, steps, attend, exec_); !s.ok()) return s;
   Rows next = kept.x;
   if (options_.train) {
     next = index + 1 < kept_.size() ? kept_[index + 1].x : last_x_;
     std::memcpy(next.data, kept.x.data, sizeof(float) * next.rows * next.cols);
   }
-  Project(out, p.value(unit.out), next, Write::kAdd, exec_);
+  Project(steps.out, p.value(unit.out), next, Write::kAdd, exec_);
   return {};
 }
 

@@ -43,7 +43,7 @@ TrainState Beginning(Model& model, const Checkpoints& checkpoints) {
 
 Result<TrainResult> Train(Model& model, const TrainOptions& options,
                           const Batches& batches, Exec& exec,
-                          const std::function<bool(int64_t step)>& tick,
+                          const TrainTick& tick,
                           const Checkpoints& checkpoints) {
   UseOneBlasThread();
   Result<std::unique_ptr<Pass>> made = Pass::Make(
@@ -80,7 +80,7 @@ Result<TrainResult> Train(Model& model, const TrainOptions& options,
     if (!std::isfinite(result.loss.back()) || !std::isfinite(norm)) {
       return Invalid(fmt::format("training diverged at step {}", step));
     }
-    result.stopped = tick && !tick(step);
+    result.stopped = tick && !tick(step, result.loss.back());
     if (result.stopped || step + 1 == steps ||
         Since(saved) >= checkpoints.seconds) {
       if (status = save(); !status.ok()) return IoError(status.message());

@@ -21,6 +21,9 @@ namespace saccade::bench {
 using Batches = std::function<void(int64_t step, std::span<int32_t> tokens,
                                    std::span<int32_t> targets)>;
 
+/// See Train.
+using TrainTick = std::function<bool(int64_t step, double loss)>;
+
 struct TrainOptions {
   int64_t batch = 16, len = 128;
   OptimiserOptions optimiser = {};
@@ -42,13 +45,13 @@ struct Checkpoints {
 
 /// Trains from the model's present parameters, or from the checkpoint if there
 /// is a good one of the same owner: the result is the same to the bit. `tick`
-/// (may be empty) is called after each step with its number and returns false
-/// to stop. A checkpoint is also written when it stops and at the end. Errors:
-/// as Pass::Make; kInvalid when the loss is no longer finite; kIo when a
-/// checkpoint cannot be written.
+/// (may be empty) is called after each step with its number and its loss and
+/// returns false to stop. A checkpoint is also written when it stops and at the
+/// end. Errors: as Pass::Make; kInvalid when the loss is no longer finite; kIo
+/// when a checkpoint cannot be written.
 Result<TrainResult> Train(Model& model, const TrainOptions& options,
                           const Batches& batches, Exec& exec,
-                          const std::function<bool(int64_t step)>& tick,
+                          const TrainTick& tick,
                           const Checkpoints& checkpoints = {});
 
 /// Sequences of `len` bytes from random places of `text`, behind a BOS token:
