@@ -43,6 +43,8 @@ Status Misfit(const NamedArray& a, const NamedArray& b, std::string_view want) {
 
 Status CheckRank(const NamedArray& a, const NamedArray& q) {
   const size_t rank = a.array.shape.size();
+  if (a.array.type == NpyType::kBool)
+    return Invalid(fmt::format("{}: booleans are for masks", a.file));
   if (rank < 2 || rank > 4)
     return Invalid(
         fmt::format("{}: arrays are [tokens, width], [heads, tokens, width] or "
@@ -72,6 +74,8 @@ Status CheckShapes(const ApplyRequest& r) {
 Status CheckOne(const NamedArray& a, const ApplyRequest& r,
                 const Shape4& want) {
   const std::vector<int64_t> cut = Cut(want, r.q.array.shape.size());
+  if (a.array.type == NpyType::kBool)
+    return Invalid(fmt::format("{}: booleans are for masks", a.file));
   if (a.array.shape == cut) return {};
   return Invalid(fmt::format("{}; with q of {} and v of {} it must be {}",
                              Shown(a), TupleOf(r.q.array.shape),
@@ -82,6 +86,24 @@ Shape4 ShapeFor(const ExtraInput& extra, const Problem& p) {
   return {p.batch, extra.per_query ? p.q_heads : p.kv_heads,
           extra.per_query ? p.q_len : p.kv_len,
           extra.value_width ? p.v_dim : 1};
+}
+
+Status CheckMask(const ApplyRequest& r, const Problem& p) {
+  if (!r.attn_mask) return {};
+  const size_t rank = r.attn_mask->array.shape.size();
+  const Shape4 want = {p.batch, p.q_heads, p.q_len, p.kv_len};
+  bool fits = rank >= 2 && rank <= want.size();
+  if (fits) {
+    const Shape4 got = Whole(r.attn_mask->array);
+    for (size_t n = 0; n < want.size(); ++n)
+      fits &= got[n] == 1 || got[n] == want[n];
+  }
+  if (fits) return {};
+  return Invalid(
+      fmt::format("{}; with q of {} and k of {} it must be {}, or 1 "
+                  "in place of any, or without the first ones",
+                  Shown(*r.attn_mask), TupleOf(r.q.array.shape),
+                  TupleOf(r.k.array.shape), TupleOf(want)));
 }
 
 Status CheckInputs(const ApplyRequest& r, const Variant& variant,
@@ -100,7 +122,7 @@ Status CheckInputs(const ApplyRequest& r, const Variant& variant,
     if (std::find(names.begin(), names.end(), name) == names.end())
       return Invalid(fmt::format("{} has no input '{}'{}", variant.name, name,
                                  DidYouMean(name, names)));
-  if (!r.dout) return {};
+  if (Status s = CheckMask(r, p); !s.ok() || !r.dout) return s;
   return CheckOne(*r.dout, r, {p.batch, p.q_heads, p.q_len, p.v_dim});
 }
 
@@ -142,6 +164,32 @@ class Stored {
   std::vector<BF16> halves_;
 };
 
+// A mask as passes take it: added numbers stay f32 whatever tensors are.
+class StoredMask {
+ public:
+  explicit StoredMask(NpyArray& array) : shape_(Whole(array)) {
+    if (array.type == NpyType::kBool) {
+      sees_.assign(array.values.begin(), array.values.end());
+    } else {
+      added_ = std::move(array.values);
+    }
+    element_ =
+        array.type == NpyType::kBool ? MaskElement::kBool : MaskElement::kF32;
+  }
+  MaskView view() const {
+    return ContiguousMask(element_ == MaskElement::kBool
+                              ? static_cast<const void*>(sees_.data())
+                              : added_.data(),
+                          element_, shape_[0], shape_[1], shape_[2], shape_[3]);
+  }
+
+ private:
+  Shape4 shape_;
+  MaskElement element_;
+  std::vector<uint8_t> sees_;
+  std::vector<float> added_;
+};
+
 class Application {
  public:
   explicit Application(ApplyRequest& r)
@@ -168,6 +216,7 @@ class Application {
   std::optional<Attention> attention_;
   Stored q_, k_, v_, out_;
   std::array<Stored, kMaxExtras> extras_;
+  std::optional<StoredMask> mask_;
 };
 
 Status Application::Prepare() {
@@ -190,6 +239,11 @@ Status Application::Prepare() {
   p.dtype = r_.dtype.value_or(halves ? DType::kBF16 : DType::kF32);
   p.mask = r_.mask;
   p.scale = r_.scale;
+  p.softcap = r_.softcap;
+  if (r_.attn_mask)
+    p.attn_mask = r_.attn_mask->array.type == NpyType::kBool
+                      ? AttnMask::kBoolean
+                      : AttnMask::kAdditive;
   p.knobs = spec_.knobs;
   p.positions = spec_.positions;
   if (Status s = CheckInputs(r_, *spec_.variant, p); !s.ok()) return s;
@@ -225,6 +279,7 @@ Inputs Application::inputs() {
   Inputs in = {q_.view(), k_.view(), v_.view()};
   for (size_t e = 0; e < spec_.variant->inputs.size(); ++e)
     in.extra[e] = extras_[e].view();
+  if (mask_) in.attn_mask = mask_->view();
   return in;
 }
 
@@ -237,6 +292,7 @@ Status Application::Forward(Applied* applied) {
     const std::string name(spec_.variant->inputs[e].name);
     extras_[e] = Stored(r_.inputs.at(name).array, p.dtype);
   }
+  if (r_.attn_mask) mask_.emplace(r_.attn_mask->array);
   out_ = Stored({p.batch, p.q_heads, p.q_len, p.v_dim}, p.dtype);
   Shape4 rows = {p.batch, p.q_heads, p.q_len, 1};
   std::vector<float> lse(r_.lse ? ElementsOf(rows) : 0);
@@ -289,6 +345,7 @@ Status Application::FindWeights(Applied* applied) {
   Inputs in;
   in.q = q32.view();
   in.k = k32.view();
+  if (mask_) in.attn_mask = mask_->view();
   std::array<Stored, kMaxExtras> extras;
   for (size_t e = 0; e < spec_.variant->inputs.size(); ++e) {
     if (spec_.variant->inputs[e].value_width) continue;

@@ -26,15 +26,19 @@ struct NamedArray {
 struct ApplyRequest {
   std::string spec;
   Mask mask = Mask::kNone;
-  float scale = 0;  // 0: the variant's own
+  float scale = 0;    // 0: the variant's own
+  float softcap = 0;  // 0: none
   /// How tensors are stored where they are computed on; without, bf16 where q,
   /// k and v are, else f32.
   std::optional<DType> dtype = {};
   int threads = 0;  // 0: all cores
   NamedArray q, k, v;
   std::map<std::string, NamedArray> inputs = {};  // the variant's others
-  std::optional<NamedArray> dout = {};            // gradients are wanted
-  bool lse = false, weights = false;              // they are wanted as well
+  /// Of pairs [Tq, Tk], [H, Tq, Tk] or [B, H, Tq, Tk], any size 1 for all:
+  /// booleans, true where a query attends, or numbers that are added to scores.
+  std::optional<NamedArray> attn_mask = {};
+  std::optional<NamedArray> dout = {};  // gradients are wanted
+  bool lse = false, weights = false;    // they are wanted as well
 };
 
 struct Applied {

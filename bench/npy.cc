@@ -28,6 +28,8 @@ struct Header {
 
 int64_t BytesOf(NpyType type) {
   switch (type) {
+    case NpyType::kBool:
+      return 1;
     case NpyType::kF16:
     case NpyType::kBF16:
       return 2;
@@ -41,7 +43,7 @@ int64_t BytesOf(NpyType type) {
 
 // Without order: "f4".
 std::string_view LetterOf(NpyType type) {
-  constexpr std::string_view kLetters[] = {"f2", "V2", "f4", "f8"};
+  constexpr std::string_view kLetters[] = {"f2", "V2", "f4", "f8", "b1"};
   return kLetters[static_cast<size_t>(type)];
 }
 
@@ -133,9 +135,10 @@ class HeaderParser {
     const char order = descr.empty() ? '?' : descr[0];
     const std::string_view letter = descr.substr(descr.empty() ? 0 : 1);
     header_.big_endian = order == '>';
-    for (const NpyType type :
-         {NpyType::kF16, NpyType::kBF16, NpyType::kF32, NpyType::kF64}) {
-      const bool either = type == NpyType::kBF16 && order == '|';
+    for (const NpyType type : {NpyType::kF16, NpyType::kBF16, NpyType::kF32,
+                               NpyType::kF64, NpyType::kBool}) {
+      const bool either =
+          (type == NpyType::kBF16 || type == NpyType::kBool) && order == '|';
       if (letter != LetterOf(type) || !(order == '<' || order == '>' || either))
         continue;
       header_.type = type;
@@ -145,7 +148,7 @@ class HeaderParser {
     for (const char c : descr.substr(0, 16))
       shown += c >= ' ' && c < 127 ? c : '?';
     Fail(fmt::format("elements of type '{}' are not read: write float16, "
-                     "float32, float64 or ml_dtypes.bfloat16",
+                     "float32, float64, ml_dtypes.bfloat16 or bool",
                      shown),
          Code::kUnsupported);
   }
@@ -238,6 +241,8 @@ float Element(NpyType type, uint64_t word) {
       return ToFloat(BF16{static_cast<uint16_t>(word)});
     case NpyType::kF32:
       return std::bit_cast<float>(static_cast<uint32_t>(word));
+    case NpyType::kBool:
+      return word == 0 ? 0 : 1;
     case NpyType::kF64:
       break;
   }
@@ -252,6 +257,8 @@ uint64_t WordOf(NpyType type, float value) {
       return ToBF16(value).bits;
     case NpyType::kF32:
       return std::bit_cast<uint32_t>(value);
+    case NpyType::kBool:
+      return value == 0 ? 0 : 1;
     case NpyType::kF64:
       break;
   }
@@ -291,7 +298,7 @@ void TakeElements(const Header& header, const char* data,
 }  // namespace
 
 std::string_view NameOf(NpyType type) {
-  constexpr std::string_view kNames[] = {"f16", "bf16", "f32", "f64"};
+  constexpr std::string_view kNames[] = {"f16", "bf16", "f32", "f64", "bool"};
   return kNames[static_cast<size_t>(type)];
 }
 

@@ -18,10 +18,10 @@ namespace saccade::bench {
 
 /// Elements of a file. bf16 has no letter of its own: NumPy writes the type of
 /// the ml_dtypes package as 'V2', two opaque bytes, and that is what is read
-/// as bf16.
-enum class NpyType : uint8_t { kF16, kBF16, kF32, kF64 };
+/// as bf16. Booleans become 0 and 1.
+enum class NpyType : uint8_t { kF16, kBF16, kF32, kF64, kBool };
 
-/// "f16", "bf16", "f32", "f64".
+/// "f16", "bf16", "f32", "f64", "bool".
 std::string_view NameOf(NpyType type);
 
 /// As NumPy shows a shape: "(3, 4)", "(3,)", "()".

@@ -19,7 +19,7 @@ F32 = 2.0 ** -24  # unit roundoff
 class Reference:
     """Softmax attention of [B, H, T, D] arrays, straight from the equation."""
 
-    def __init__(self, q, k, v, causal, window=0):
+    def __init__(self, q, k, v, causal, window=0, mask=None):
         group = q.shape[1] // k.shape[1]
         self.q, self.k, self.v = (x.astype(np.float64) for x in (
             q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)))
@@ -32,6 +32,10 @@ class Reference:
             seen &= j <= i
         if window:
             seen &= abs(i - j) < window
+        if mask is not None and mask.dtype == bool:
+            seen = seen & mask
+        elif mask is not None:
+            s = s + mask.astype(np.float64)
         s = np.where(seen, s, -np.inf)
         with np.errstate(divide="ignore"):
             top = s.max(-1, keepdims=True)
@@ -105,11 +109,20 @@ class Apply(unittest.TestCase):
                 given[name] = np.asfortranarray(x) if n % 2 else x
             spec = f"softmax.window:size={window}" if window else "softmax.flash"
             spec = random.choice([spec, "softmax.naive"]) if not window else spec
+            mask = None
+            if random.random() < .5:
+                size = [random.choice([n, 1]) for n in (b, heads, tq, tk)]
+                mask = self.rng.standard_normal(size).astype(np.float32)
+                if random.random() < .5:
+                    mask = mask > -.5
+                given["mask"] = mask if rank == 4 else mask[0]
             out = self.apply(
                 spec, given, *(["--causal"] if causal else []),
                 "--lse", self.at / "lse.npy", "--weights", self.at / "w.npy")
-            want = Reference(whole["q"], whole["k"], whole["v"], causal, window)
+            want = Reference(whole["q"], whole["k"], whole["v"], causal, window,
+                             mask)
             where = f"{spec} {shapes} causal={causal}"
+            where += f" mask={None if mask is None else mask.shape}"
             self.assertEqual(out.dtype, kind)
 
             def check(got, want, like):
@@ -163,6 +176,7 @@ class Apply(unittest.TestCase):
                 ("v", (1, 9, 5), ("k.npy", "v.npy", "(1, 9, 5)", "heads")),
                 ("q", (8,), ("q.npy", "(8,)", "[tokens, width]")),
                 ("grad", (4, 7, 8), ("grad.npy", "(4, 7, 8)", "(4, 7, 5)")),
+                ("mask", (7, 8), ("mask.npy", "(7, 8)", "(1, 4, 7, 9)")),
                 ("gate", (4, 7, 5), ("gate", "softmax.flash"))]:
             done = self.run_program("softmax.flash",
                                     fits | {name: np.zeros(shape, np.float32)})

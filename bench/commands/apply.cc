@@ -25,7 +25,9 @@ in C or Fortran order, all of one rank:
   [B, H, T, D]   batch, heads, tokens, width
 k and v have as many heads as each other, and q a multiple of those; they may be
 longer or shorter than q, and v of another width. --causal is aligned at the
-bottom right: the last query sees all keys.
+bottom right: the last query sees all keys. --mask takes [Tq, Tk], [H, Tq, Tk] or
+[B, H, Tq, Tk], any size 1 for all: booleans, True where a query attends, or
+numbers that are added to the scores.
 
 Arithmetic is f32: f64 is rounded to it. What is written has the type of q, and
 gradients that of the array they belong to; the log-sum-exp and the weights are
@@ -41,9 +43,10 @@ Examples:
   saccade apply gated.gau --q q.npy --k k.npy --v v.npy --gate u.npy -o out.npy)";
 
 struct Options {
-  std::string spec, q, k, v, gate, out, lse, weights, dout, dtype;
+  std::string spec, q, k, v, gate, mask, out, lse, weights, dout, dtype;
   std::vector<std::string> inputs;  // name=file
   std::optional<double> scale;
+  double softcap = 0;
   int threads = 0;
   bool causal = false;
 };
@@ -79,6 +82,7 @@ Result<ApplyRequest> RequestOf(const Options& o) {
   r.spec = o.spec;
   r.mask = o.causal ? Mask::kCausal : Mask::kNone;
   r.scale = static_cast<float>(o.scale.value_or(0));
+  r.softcap = static_cast<float>(o.softcap);
   r.threads = o.threads;
   r.lse = !o.lse.empty();
   r.weights = !o.weights.empty();
@@ -88,6 +92,8 @@ Result<ApplyRequest> RequestOf(const Options& o) {
   if (status.ok()) status = Read(o.k, &r.k);
   if (status.ok()) status = Read(o.v, &r.v);
   if (status.ok()) status = ReadInputs(o, &r);
+  if (status.ok() && !o.mask.empty())
+    status = Read(o.mask, &r.attn_mask.emplace());
   if (status.ok() && !o.dout.empty()) status = Read(o.dout, &r.dout.emplace());
   if (!status.ok()) return status;
   return r;
@@ -153,6 +159,10 @@ Action Declare(CLI::App& app) {
       ->type_name("NAME=FILE")
       ->allow_extra_args(false);
   app.add_flag("--causal", o->causal, "Queries see no later keys");
+  file("--mask", &o->mask, "Which keys queries see, or what scores get added");
+  app.add_option("--softcap", o->softcap,
+                 "Scores become c tanh(score / c); without, as they are")
+      ->check(CLI::PositiveNumber);
   app.add_option("--scale", o->scale,
                  "Of scores; without, the variant's own, mostly 1/sqrt(D)");
   TakesOneOf(app.add_option("--dtype", o->dtype,

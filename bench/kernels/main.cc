@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bench/kernels/measure.h"
+#include "bench/kernels/overhead.h"
 #include "bench/kernels/table.h"
 #include "simd/target.h"
 
@@ -84,6 +85,8 @@ void PrintHelp() {
   saccade_kernels --benchmark_filter='tile_forward[./].*f32'  and its cost split
   saccade_kernels --benchmark_filter='^tile_forward/'      no parts
   saccade_kernels --benchmark_format=json                  for programs
+  saccade_kernels --overhead        what a call costs beyond its arithmetic, by
+                                    face; of Python: bench/overhead.py
 
 Seconds a benchmark: --benchmark_min_time (0.1 here). All other options are
 Google Benchmark's:
@@ -96,6 +99,8 @@ bool Begins(const char* argument, std::string_view with) {
 }
 
 int Main(int argc, char** argv) {
+  if (argc == 2 && std::string_view(argv[1]) == "--overhead")
+    return PrintOverheads() ? 0 : 1;
   // First, so that what the user says counts.
   static char min_time[] = "--benchmark_min_time=0.1";
   std::vector<char*> arguments(argv, argv + argc);

@@ -104,7 +104,7 @@ Status Decoder::RunUnits(int64_t rows) {
                              .inverse = inverse_.data()};
     const auto attend = [&](const Rows& mid, const Rows& out) {
       Attention& attention = attentions_[next++];
-      const Sequences one = {1, rows};
+      const TokenRows one = {1, rows};
       return attention.Extend(
           AttentionInputs(*model_, unit, mid, one, attention.plan().problem()),
           {.out = HeadsOf(out, 0, unit.heads, unit.v_dim, one)});

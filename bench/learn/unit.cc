@@ -15,13 +15,13 @@ bool PlainPieces(const Unit& unit) {
 }
 
 View HeadsOf(const Rows& rows, int64_t column, int64_t heads, int64_t dim,
-             const Sequences& of) {
+             const TokenRows& of) {
   return {rows.data + column,   DType::kF32, of.batch,   heads, of.len, dim,
           of.len * rows.stride, dim,         rows.stride};
 }
 
 Inputs AttentionInputs(const Model& model, const Unit& unit, const Rows& mid,
-                       const Sequences& of, const Problem& resolved) {
+                       const TokenRows& of, const Problem& resolved) {
   Inputs inputs;
   if (const int64_t n = BiasParameters(resolved); n > 0) {
     inputs.bias = Contiguous<const void>(model.parameters().value(unit.bias),

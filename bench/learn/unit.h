@@ -17,19 +17,19 @@ namespace saccade::bench {
 /// Whether W_in's columns need no change before attention reads them.
 bool PlainPieces(const Unit& unit);
 
-/// Sequences side by side: token t of sequence b is row b * len + t.
-struct Sequences {
+/// TokenRows side by side: token t of sequence b is row b * len + t.
+struct TokenRows {
   int64_t batch = 1, len = 1;
 };
 
 /// Columns of rows as the tensor of some heads.
 View HeadsOf(const Rows& rows, int64_t column, int64_t heads, int64_t dim,
-             const Sequences& of);
+             const TokenRows& of);
 
 /// What the attention of a unit reads: `mid` is what its pieces made, or what
 /// W_in made where they are plain. `resolved`: the plan's problem.
 Inputs AttentionInputs(const Model& model, const Unit& unit, const Rows& mid,
-                       const Sequences& of, const Problem& resolved);
+                       const TokenRows& of, const Problem& resolved);
 
 /// What a unit computes on the way, each as wide as the unit makes it. `mid` is
 /// not used where pieces are plain, nor by an MLP.
