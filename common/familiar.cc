@@ -156,6 +156,11 @@ Status CheckCache(const KvCacheView& cache, const ConstView& k,
     if (!s.ok()) return s;
   const int64_t width =
       n == 0 ? 0 : static_cast<int64_t>(cache.block_table.size()) / n;
+  if (n > 0 && cache.block_table.size() % lens.size() != 0)
+    return Invalid("block_table holds " +
+                   std::to_string(cache.block_table.size()) +
+                   " pages, not as many for each of " + std::to_string(n) +
+                   " sequences");
   const int64_t pages = to_k.len / cache.page;
   for (int64_t s = 0; s < n; ++s) {
     const int64_t len = lens[static_cast<size_t>(s)] + k.len;
@@ -228,8 +233,8 @@ Status FlashAttentionWithKvCache(const ConstView& q, const KvCacheView& cache,
                                  const Options& options, const Outputs& out,
                                  int threads) {
   const auto n = static_cast<int64_t>(cache_seqlens.size());
-  if (q.batch != n)
-    return Invalid("q and cache_seqlens are not of as many sequences");
+  if (q.batch != n || out.out.batch != n)
+    return Invalid("q, out and cache_seqlens are not of as many sequences");
   if (n > 1 && (q.batch_stride != q.len * q.row_stride ||
                 out.out.batch_stride != out.out.len * out.out.row_stride))
     return Invalid(

@@ -198,6 +198,61 @@ TEST_CASE("steps from pages are those of Extend, to the bit") {
       }
 }
 
+TEST_CASE("contexts of several tasks are cut where Extend cuts them") {
+  const std::vector<int64_t> lens = {4500, 2100, 7};
+  const std::vector<int32_t> starts = {0, 1, 2, 3};
+  constexpr int64_t kMost = 4600, kPage = 48;
+  for (const char* spec : {"softmax.flash", "softmax.window:size=2500"}) {
+    CAPTURE(spec);
+    auto cache = PagedCache::Make({.kv_heads = kKvHeads,
+                                   .qk_dim = kWidth,
+                                   .v_dim = kWidth,
+                                   .page = kPage,
+                                   .pages = 160,
+                                   .sequences = 3,
+                                   .kv_len = kMost});
+    REQUIRE(cache.ok());
+    const Rows q(DType::kF32, kHeads, 3, 1);
+    Rows out(DType::kF32, kHeads, 3, 2), want(DType::kF32, kHeads, 3, 3);
+    std::vector<int32_t> names;
+    for (int64_t s = 0; s < 3; ++s) {
+      const int64_t len = lens[s];
+      const Rows k(DType::kF32, kKvHeads, len, 10 + s),
+          v(DType::kF32, kKvHeads, len, 20 + s),
+          past(DType::kF32, kHeads, len, 4);
+      Rows ignored(DType::kF32, kHeads, len, 5);
+      auto alone = Attention::Make(spec, Sizes(DType::kF32, 1, len, kMost), 1);
+      REQUIRE(alone.ok());
+      REQUIRE(alone
+                  ->Extend(
+                      {past.Of(0, len - 1), k.Of(0, len - 1), v.Of(0, len - 1)},
+                      {ignored.Of(0, len - 1)})
+                  .ok());
+      REQUIRE(alone
+                  ->Extend({q.Of(s, 1), k.Of(len - 1, 1), v.Of(len - 1, 1)},
+                           {want.Of(s, 1)})
+                  .ok());
+      names.push_back(*cache->Begin());
+      const std::vector<int32_t> all = {0, static_cast<int32_t>(len)};
+      REQUIRE(cache->Append({&names.back(), 1}, all, k.view, v.view).ok());
+    }
+    const auto plan = MakePlan(spec, Sizes(DType::kF32, 3, 1, kMost));
+    REQUIRE(plan.ok());
+    // Of few slots each takes whole heads, of many each takes chunks.
+    for (const int slots : {1, 4}) {
+      bench::SlotExec exec(slots);
+      const bench::GuardedBytes scratch(
+          (*plan)->Memory(slots).sequences_scratch);
+      const Status status = (*plan)->ForwardSequences(
+          {q.view, cache->k(), cache->v()}, {out.view},
+          cache->Describe(names, starts), scratch.bytes(), exec);
+      REQUIRE_MESSAGE(status.ok(), status.message());
+      CHECK(scratch.Intact());
+      CHECK(out == want);
+    }
+  }
+}
+
 TEST_CASE("a prompt from pages is what it is from one piece of memory") {
   // Sums are cut where pages end: equal to rounding, not to the bit.
   const int64_t len = 90;
