@@ -16,94 +16,182 @@ namespace HWY_NAMESPACE {
 
 // One share of a head: out, from and to its state.
 template <class T, class Map>
-void ForwardTask(const ScanSpec& spec, const ScanTimeline& line,
-                 const ScanCall& call, int64_t task, const ScanState& state,
-                 Bytes memory) {
-  Arena arena(memory);
-  const ScanForwardTask at(arena, spec);
-  const int64_t shares = ScanShares(spec, spec.v_dim);
-  const int64_t share = task % shares, head = task / shares;
-  const int64_t b = head / spec.kv_heads, kv = head % spec.kv_heads;
-  const int64_t group = ScanGroup(spec), first_head = kv * group;
-
-  if (share == 0)
-    for (int64_t g = 0; g < group; ++g)
-      ZeroRows<T>(call.out, b, first_head + g, {0, line.FirstQuery()});
-
-  const Interval panels = ScanShare(spec.v_dim, share, shares);
-  const Interval columns = ColumnsOf(panels, spec.v_dim);
-  ScanAhead ahead;
-  ScanRun run;
-  run.ahead = &ahead;
-  run.rows = ScanFeatures(spec);
-  run.columns = spec.v_dim;
-  run.panel_begin = panels.begin;
-  run.panel_end = panels.end;
-  run.query = ReadOnly(at.query);
-  run.key = ReadOnly(at.key);
-  run.decay = FillDecay(spec, kv, at.decay);
-  if (IsNormalised(spec)) {
-    run.factor = at.factor;
-    (IsClamped(spec) ? run.least : run.epsilon) = spec.epsilon / spec.scale;
-  } else {
-    run.scale = spec.scale;
+class ForwardTask {
+ public:
+  ForwardTask(const ScanSpec& spec, const ScanTimeline& line,
+              const ScanCall& call, int64_t task, const ScanCarry& carry,
+              Bytes memory)
+      : spec_(spec),
+        line_(line),
+        call_(call),
+        shares_(ScanShares(spec, spec.v_dim)),
+        share_(task % shares_),
+        b_(task / shares_ / spec.kv_heads),
+        kv_(task / shares_ % spec.kv_heads),
+        group_(ScanGroup(spec)),
+        panels_(ScanShare(spec.v_dim, share_, shares_)),
+        arena_(memory),
+        at_(arena_, spec),
+        state_(carry.state),
+        frame_(carry.frame) {
+    run_.ahead = &ahead_;
+    run_.rows = ScanFeatures(spec);
+    run_.columns = spec.v_dim;
+    run_.panel_begin = panels_.begin;
+    run_.panel_end = panels_.end;
+    run_.query = ReadOnly(at_.query);
+    run_.key = ReadOnly(at_.key);
+    run_.decay = FillDecay(spec, kv_, at_.decay);
+    if (IsNormalised(spec)) {
+      run_.factor = at_.factor;
+      (IsClamped(spec) ? run_.least : run_.epsilon) = spec.epsilon / spec.scale;
+    } else {
+      run_.scale = spec.scale;
+    }
   }
-  ForStretches(line, ScanRunLength(spec), false, [&](const ScanStretch& s) {
-    const Tokens keys{s.begin, s.count},
-        queries{s.begin - line.offset, s.count};
-    run.count = s.count;
-    run.readers = s.queries ? static_cast<int>(group) : 0;
-    run.writers = s.keys || run.decay != nullptr ? 1 : 0;
-    if (s.keys) {
-      LoadFeatures<Map, T>(spec, call.k, b, kv, keys, call.first, at.key, 0);
-      if (IsPlainRow(call.v)) {
-        run.value = OwnRows<const float>(call.v, b, kv, s.begin);
-      } else {
-        LoadRows<IdentityMap, T>(call.v, b, kv, keys, at.value, 0);
-        run.value = ReadOnly(at.value);
+
+  void Run() {
+    if (share_ == 0)
+      for (int64_t g = 0; g < group_; ++g)
+        ZeroRows<T>(call_.out, b_, Head(g), {0, line_.FirstQuery()});
+    if constexpr (Map::kFramed) frame_.Start();
+    ForStretches(line_, ScanRunLength(spec_), false, [&](const ScanStretch& s) {
+      if constexpr (Map::kFramed)
+        InFrames(s);
+      else
+        OneRun(s, s.count);
+    });
+  }
+
+ private:
+  int64_t Head(int64_t g) const { return kv_ * group_ + g; }
+  Tokens Queries(const ScanStretch& s) const {
+    return {s.begin - line_.offset, s.count};
+  }
+
+  // A stretch in pieces, at whose beginnings the frame moves.
+  void InFrames(ScanStretch s) {
+    if (call_.frames != nullptr && share_ == 0 && s.keys)
+      std::copy_n(frame_.at, frame_.width,
+                  call_.frames +
+                      ScanFrameAt(spec_, line_, b_, kv_, s.begin, call_.k.len));
+    while (s.count > 0) {
+      ScanStretch piece = s;
+      int64_t tokens = s.count;
+      if (s.keys) {
+        const KeyFrames<T, Map> keys(spec_, frame_, at_.key);
+        keys.Load(call_.k, b_, kv_, {s.begin, s.count});
+        if (keys.Move(0, at_.fade)) {
+          FadeRows(at_.fade, run_.rows, panels_.size(), state_);
+          FadeSums(at_.fade, frame_);
+        }
+        piece.count = keys.Held(0, s.count);
+        keys.ToFeatures(0, piece.count);
+        // What a later token does to the frame must not show: a tile that it
+        // cuts stays a tile.
+        tokens = std::min(ScanRoundUp(piece.count, kScanTile), s.count);
       }
-    } else if (run.writers > 0) {
-      ZeroRun(at.key, s.count);
-      ZeroRun(at.value, s.count);
-      run.value = ReadOnly(at.value);
+      OneRun(piece, tokens);
+      s.begin += piece.count;
+      s.count -= piece.count;
     }
-    const bool own = IsPlainRow(call.out);
+  }
+
+  // The tokens of s; `tokens` with those added that say nothing.
+  void OneRun(const ScanStretch& s, int64_t tokens) {
+    run_.count = tokens;
+    run_.readers = s.queries ? static_cast<int>(group_) : 0;
+    run_.writers = s.keys || run_.decay != nullptr ? 1 : 0;
+    LoadKeys(s, tokens);
+    const bool own = IsPlainRow(call_.out) && tokens == s.count;
+    const Tokens queries = Queries(s);
     if (s.queries) {
-      for (int64_t g = 0; g < group; ++g)
-        LoadFeatures<Map, T>(spec, call.q, b, first_head + g, queries,
-                             call.first + line.query_position, at.query, g);
-      run.out =
-          own ? OwnRows<float>(call.out, b, first_head, queries.first) : at.out;
+      for (int64_t g = 0; g < group_; ++g)
+        LoadFeatures<Map, T>(spec_, call_.q, b_, Head(g), queries,
+                             call_.first + line_.query_position, at_.query, g);
+      run_.out =
+          own ? OwnRows<float>(call_.out, b_, Head(0), queries.first) : at_.out;
     }
-    ahead.Clear();
-    AddAhead<T>(call.k, b, kv, keys, ahead);
-    AddAhead<T>(call.v, b, kv, keys, ahead);
-    for (int64_t g = 0; g < group; ++g) {
-      AddAhead<T>(call.q, b, first_head + g, queries, ahead);
-      AddAhead<T>(call.out, b, first_head + g, queries, ahead);
-    }
-    ahead.Share(TileCalls(run));
-    ScanOneRun(run, at.scratch, state);
-    for (int64_t g = 0; g < run.readers; ++g) {
+    if constexpr (Map::kSums) DivideQueries(s);
+    FetchNext(s);
+    ScanOneRun(run_, at_.scratch, state_);
+    for (int64_t g = 0; g < run_.readers; ++g) {
       if (!own)
-        StoreRows<IdentityMap, T>(at.out, at.out, g, queries, columns, call.out,
-                                  b, first_head + g);
-      if (call.factor != nullptr && share == 0 && run.factor != nullptr)
-        std::copy_n(run.factor + g * kScanRun, s.count,
-                    call.factor +
-                        (b * spec.q_heads + first_head + g) * call.q.len +
+        StoreRows<IdentityMap, T>(at_.out, at_.out, g, queries,
+                                  ColumnsOf(panels_, spec_.v_dim), call_.out,
+                                  b_, Head(g));
+      if (call_.factor != nullptr && share_ == 0 && run_.factor != nullptr)
+        std::copy_n(run_.factor + g * kScanRun, s.count,
+                    call_.factor +
+                        (b_ * spec_.q_heads + Head(g)) * call_.q.len +
                         queries.first);
     }
-  });
-}
+  }
+
+  void LoadKeys(const ScanStretch& s, int64_t tokens) {
+    if (s.keys) {
+      const Tokens keys{s.begin, s.count};
+      if constexpr (!Map::kFramed)
+        LoadFeatures<Map, T>(spec_, call_.k, b_, kv_, keys, call_.first,
+                             at_.key, 0);
+      if (IsPlainRow(call_.v) && tokens == s.count) {
+        run_.value = OwnRows<const float>(call_.v, b_, kv_, s.begin);
+        return;
+      }
+      LoadRows<IdentityMap, T>(call_.v, b_, kv_, keys, at_.value, 0);
+      ZeroRun(at_.key, s.count, tokens);
+      ZeroRun(at_.value, s.count, tokens);
+    } else if (run_.writers > 0) {
+      ZeroRun(at_.key, 0, tokens);
+      ZeroRun(at_.value, 0, tokens);
+    }
+    run_.value = ReadOnly(at_.value);
+  }
+
+  // Features of queries over the sums of those of keys, one by one.
+  void DivideQueries(const ScanStretch& s) {
+    for (int64_t t = 0; t < s.count; ++t) {
+      if (s.keys) AddToSums(at_.key.At(0, t), frame_);
+      for (int64_t g = 0; g < run_.readers; ++g)
+        DivideBySums(at_.query.At(g, t), run_.rows, frame_, at_.query.At(g, t));
+    }
+  }
+
+  void FetchNext(const ScanStretch& s) {
+    const Tokens keys{s.begin, s.count}, queries = Queries(s);
+    ahead_.Clear();
+    AddAhead<T>(call_.k, b_, kv_, keys, ahead_);
+    AddAhead<T>(call_.v, b_, kv_, keys, ahead_);
+    for (int64_t g = 0; g < group_; ++g) {
+      AddAhead<T>(call_.q, b_, Head(g), queries, ahead_);
+      AddAhead<T>(call_.out, b_, Head(g), queries, ahead_);
+    }
+    ahead_.Share(TileCalls(run_));
+  }
+
+  const ScanSpec& spec_;
+  const ScanTimeline& line_;
+  const ScanCall& call_;
+  const int64_t shares_, share_, b_, kv_, group_;
+  const Interval panels_;
+  Arena arena_;
+  const ScanForwardTask at_;
+  const ScanState& state_;
+  const ScanFrame& frame_;
+  ScanAhead ahead_;
+  ScanRun run_;
+};
+
 void AnyForwardTask(const ScanSpec& spec, const ScanTimeline& line,
-                    const ScanCall& call, int64_t task, const ScanState& state,
+                    const ScanCall& call, int64_t task, const ScanCarry& carry,
                     Bytes memory) {
   Specialise(spec, [&](auto element, auto map) {
-    ForwardTask<decltype(element), decltype(map)>(spec, line, call, task, state,
-                                                  memory);
+    ForwardTask<decltype(element), decltype(map)>(spec, line, call, task, carry,
+                                                  memory)
+        .Run();
   });
 }
+
 }  // namespace HWY_NAMESPACE
 }  // namespace saccade
 HWY_AFTER_NAMESPACE();
@@ -119,7 +207,7 @@ size_t ForwardTaskBytes(const ScanSpec& spec) {
 }
 
 size_t StateBytes(const ScanSpec& spec, int64_t share) {
-  return ScanBytes([&](Arena& a) { TakeForwardState(a, spec, share); });
+  return ScanBytes([&](Arena& a) { ScanCarry(a, spec, share); });
 }
 
 // Of the shares before one.
@@ -157,6 +245,11 @@ ScanTimeline MakeScanTimeline(Mask mask, int64_t q_len, int64_t kv_len) {
   return line;
 }
 
+int64_t ScanFrameFloats(const ScanSpec& spec, int64_t kv_len) {
+  return spec.batch * spec.kv_heads * ScanFrames(spec, kv_len) *
+         ScanFrameWidth(spec);
+}
+
 int64_t ScanRunLength(const ScanSpec& spec) {
   constexpr int64_t kFloats = int64_t{96} << 10;
   const int64_t row =
@@ -181,11 +274,10 @@ void ScanForward(const ScanSpec& spec, const ScanCall& call, Bytes scratch,
     const Bytes memory =
         scratch.subspan(static_cast<size_t>(slot) * slot_bytes, slot_bytes);
     Arena arena(memory.subspan(task_bytes));
-    const ScanState state =
-        TakeForwardState(arena, spec, task % ScanShares(spec, spec.v_dim));
-    state.Clear();
+    const ScanCarry carry(arena, spec, task % ScanShares(spec, spec.v_dim));
+    carry.Clear();
     HWY_DYNAMIC_DISPATCH(AnyForwardTask)
-    (spec, line, call, task, state, memory);
+    (spec, line, call, task, carry, memory);
   });
 }
 
@@ -208,7 +300,7 @@ void ScanExtend(const ScanSpec& spec, const ScanCall& call, Bytes state,
   exec.For(ForwardTasks(spec), [&](int64_t task, int slot) {
     Arena arena(state.subspan(static_cast<size_t>(task / shares) * head_bytes +
                               StateOffset(spec, task % shares)));
-    const ScanState own = TakeForwardState(arena, spec, task % shares);
+    const ScanCarry own(arena, spec, task % shares);
     HWY_DYNAMIC_DISPATCH(AnyForwardTask)
     (spec, line, call, task, own,
      scratch.subspan(static_cast<size_t>(slot) * slot_bytes, slot_bytes));

@@ -28,6 +28,9 @@ enum class FeatureMap : uint8_t {
   /// max(x, 0) twice, times the cosine and the sine of position times `turn`;
   /// in turns for 16 elements, which zeros fill up.
   kTurnedRelu,
+  /// Of a query its softmax, of a key e^x over the sum of those of all keys up
+  /// to the query, each element by itself.
+  kSoftmax,
 };
 
 enum class ReadOut : uint8_t { kPlain, kNormalised, kClamped };
@@ -62,6 +65,9 @@ struct ScanCall {
   /// What the rows of a normalised read-out were multiplied by, one over the
   /// denominator: contiguous [B, Hq, Tq], or null. Backward reads it.
   float* factor = nullptr;
+  /// What keys' powers of e were relative to: ScanFrameFloats() of them, or
+  /// null. Backward reads them.
+  float* frames = nullptr;
   int64_t first = 0;  // position of key 0: in decoding, the tokens so far
 };
 
@@ -77,9 +83,12 @@ size_t ScanForwardScratch(const ScanSpec& spec, int slots);
 void ScanForward(const ScanSpec& spec, const ScanCall& call, Bytes scratch,
                  Exec& exec);
 
-size_t ScanBackwardScratch(const ScanSpec& spec, int slots);
+/// Of kSoftmax it does: two more rows of features a query.
+size_t ScanBackwardScratch(const ScanSpec& spec, int slots, int64_t q_len = 0);
 void ScanBackward(const ScanSpec& spec, const ScanBackwardCall& call,
                   Bytes scratch, Exec& exec);
+
+int64_t ScanFrameFloats(const ScanSpec& spec, int64_t kv_len);
 
 /// Decoding: `state`, ScanStateBytes() of a causal spec, holds the sum of the
 /// tokens so far; all zeros are an empty sequence. q, k, v and out have the

@@ -21,193 +21,388 @@ HWY_BEFORE_NAMESPACE();
 namespace saccade {
 namespace HWY_NAMESPACE {
 
-// What both backward tasks load of a stretch.
+// What both tasks of a head have in common. Of features that are divided by
+// their sums z (SoftmaxMap), queries' q' = phi(q) / z and w = q' dphi(q), the
+// gradient of the sums' logarithms, go from one task to the other: dphi(k)_j
+// lacks the sum of w_i over the queries i that see it.
 template <class T, class Map>
-void LoadBackward(const ScanSpec& spec, const ScanTimeline& line,
-                  const ScanBackwardCall& call, int64_t b, int64_t kv,
-                  const ScanStretch& s, const Tokens& keys,
-                  const Tokens& queries, const ScanBackwardTask& at) {
-  const ScanCall& forward = call.forward;
-  const bool last = IsNormalised(spec);
-  const int64_t group = ScanGroup(spec);
-  if (s.keys) {
-    LoadFeatures<Map, T>(spec, forward.k, b, kv, keys, 0, at.key, 0);
-    LoadRows<IdentityMap, T>(forward.v, b, kv, keys, at.value, 0);
-    for (int64_t t = 0; t < s.count && last; ++t) {
-      float* const row = at.value.At(0, t);
-      std::fill(row + spec.v_dim, row + at.value.stride, 0.0f);
-      row[spec.v_dim] = 1;
-    }
+class BackwardTask {
+ public:
+  BackwardTask(const ScanSpec& spec, const ScanTimeline& line,
+               const ScanBackwardCall& call, int64_t head, float* ratios)
+      : spec_(spec),
+        line_(line),
+        call_(call),
+        b_(head / spec.kv_heads),
+        kv_(head % spec.kv_heads),
+        group_(ScanGroup(spec)),
+        ratios_(ratios) {}
+
+ protected:
+  int64_t Head(int64_t g) const { return kv_ * group_ + g; }
+  Tokens Keys(const ScanStretch& s, bool reverse) const {
+    return {s.begin, s.count, reverse};
   }
-  if (!s.queries) return;
-  const float most = ClampedFactor(spec);
-  for (int64_t g = 0; g < group; ++g) {
-    const int64_t h = kv * group + g;
-    LoadFeatures<Map, T>(spec, forward.q, b, h, queries, line.query_position,
-                         at.query, g);
+  Tokens Queries(const ScanStretch& s, bool reverse) const {
+    return {s.begin - line_.offset, s.count, reverse};
+  }
+  // q' of a query's row, then w.
+  float* Ratio(int64_t g, int64_t row) const {
+    const int64_t width = ScanRoundUp(ScanFeatures(spec_), kScanPad);
+    return ratios_ +
+           ((b_ * spec_.q_heads + Head(g)) * call_.forward.q.len + row) * 2 *
+               width;
+  }
+
+  // All that a stretch has but keys' features.
+  void Load(const ScanStretch& s, bool reverse,
+            const ScanBackwardTask& at) const {
+    const bool last = IsNormalised(spec_);
+    if (s.keys) {
+      LoadRows<IdentityMap, T>(call_.forward.v, b_, kv_, Keys(s, reverse),
+                               at.value, 0);
+      for (int64_t t = 0; t < s.count && last; ++t) {
+        float* const row = at.value.At(0, t);
+        std::fill(row + spec_.v_dim, row + at.value.stride, 0.0f);
+        row[spec_.v_dim] = 1;
+      }
+    }
+    if (!s.queries) return;
+    for (int64_t g = 0; g < group_; ++g) LoadGradients(s, reverse, g, at);
+  }
+
+  // Of factor dout, with the denominator's column.
+  void LoadGradients(const ScanStretch& s, bool reverse, int64_t g,
+                     const ScanBackwardTask& at) const {
+    const bool last = IsNormalised(spec_);
+    const Tokens queries = Queries(s, reverse);
+    const float most = ClampedFactor(spec_);
+    const int64_t h = Head(g);
     const float* const factor =
-        last ? forward.factor + (b * spec.q_heads + h) * forward.q.len
+        last ? call_.forward.factor +
+                   (b_ * spec_.q_heads + h) * call_.forward.q.len
              : nullptr;
     for (int64_t t = 0; t < s.count; ++t) {
       const int64_t row = queries.Row(t);
-      LoadGradient(call.dout.Row<T>(b, h, row), call.out.Row<T>(b, h, row),
-                   spec.v_dim, factor ? factor[row] : spec.scale, last,
+      LoadGradient(call_.dout.Row<T>(b_, h, row), call_.out.Row<T>(b_, h, row),
+                   spec_.v_dim, factor ? factor[row] : spec_.scale, last,
                    at.gradient.At(g, t));
       // A clamped denominator is a constant.
-      if (IsClamped(spec) && factor[row] >= most)
-        at.gradient.At(g, t)[spec.v_dim] = 0;
+      if (IsClamped(spec_) && factor[row] >= most)
+        at.gradient.At(g, t)[spec_.v_dim] = 0;
     }
   }
-}
 
-// The next run's rows of all that backward reads.
-template <class T>
-void AddBackwardAhead(const ScanSpec& spec, const ScanBackwardCall& call,
-                      int64_t b, int64_t kv, const Tokens& keys,
-                      const Tokens& queries, ScanAhead& ahead) {
-  const int64_t group = ScanGroup(spec);
-  ahead.Clear();
-  AddAhead<T>(call.forward.k, b, kv, keys, ahead);
-  AddAhead<T>(call.forward.v, b, kv, keys, ahead);
-  for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
-    AddAhead<T>(call.forward.q, b, h, queries, ahead);
-    AddAhead<T>(call.dout, b, h, queries, ahead);
-    if (IsNormalised(spec)) AddAhead<T>(call.out, b, h, queries, ahead);
+  void LoadQueries(const ScanStretch& s, bool reverse,
+                   const ScanBackwardTask& at) const {
+    for (int64_t g = 0; s.queries && g < group_; ++g)
+      LoadFeatures<Map, T>(spec_, call_.forward.q, b_, Head(g),
+                           Queries(s, reverse), line_.query_position, at.query,
+                           g);
   }
-}
 
+  // The next run's rows of all that backward reads.
+  void AddAll(const ScanStretch& s, bool reverse, ScanAhead& ahead) const {
+    const Tokens queries = Queries(s, reverse), keys = Keys(s, reverse);
+    ahead.Clear();
+    AddAhead<T>(call_.forward.k, b_, kv_, keys, ahead);
+    AddAhead<T>(call_.forward.v, b_, kv_, keys, ahead);
+    for (int64_t g = 0; g < group_; ++g) {
+      AddAhead<T>(call_.forward.q, b_, Head(g), queries, ahead);
+      AddAhead<T>(call_.dout, b_, Head(g), queries, ahead);
+      if (IsNormalised(spec_))
+        AddAhead<T>(call_.out, b_, Head(g), queries, ahead);
+    }
+  }
+
+  const ScanSpec& spec_;
+  const ScanTimeline& line_;
+  const ScanBackwardCall& call_;
+  const int64_t b_, kv_, group_;
+  float* const ratios_;
+};
+
+// dq of a share of the features.
 template <class T, class Map>
-void QueryTask(const ScanSpec& spec, const ScanTimeline& line,
-               const ScanBackwardCall& call, int64_t task, Bytes memory) {
-  const int64_t shares = ScanShares(spec, ScanFeatures(spec));
-  const int64_t share = task % shares, head = task / shares;
-  const int64_t b = head / spec.kv_heads, kv = head % spec.kv_heads;
-  const int64_t group = ScanGroup(spec), first_head = kv * group;
-  const Interval panels = ScanShare(ScanFeatures(spec), share, shares);
-  Arena arena(memory);
-  const ScanBackwardTask at(arena, spec, panels.size(), 0, 0);
-  at.dq.Clear();
-  if (share == 0)
-    for (int64_t g = 0; g < group; ++g)
-      ZeroRows<T>(call.dq, b, first_head + g, {0, line.FirstQuery()});
+class QueryTask : BackwardTask<T, Map> {
+  using Base = BackwardTask<T, Map>;
+  using Base::b_, Base::kv_, Base::group_, Base::spec_, Base::line_,
+      Base::call_, Base::Head, Base::Keys, Base::Queries, Base::Ratio;
 
-  ScanAhead ahead;
-  ScanRun run;
-  run.ahead = &ahead;
-  run.rows = at.width;
-  run.columns = ScanFeatures(spec);
-  run.panel_begin = panels.begin;
-  run.panel_end = panels.end;
-  run.query = ReadOnly(at.gradient);
-  run.key = ReadOnly(at.value);
-  run.value = ReadOnly(at.key);
-  run.out = at.out;
-  run.decay = FillDecay(spec, kv, at.decay);
-  ForStretches(line, ScanRunLength(spec), false, [&](const ScanStretch& s) {
-    const Tokens keys{s.begin, s.count},
-        queries{s.begin - line.offset, s.count};
-    LoadBackward<T, Map>(spec, line, call, b, kv, s, keys, queries, at);
-    run.count = s.count;
-    run.readers = s.queries ? static_cast<int>(group) : 0;
-    run.writers = s.keys || run.decay != nullptr ? 1 : 0;
-    if (!s.keys && run.writers > 0) {
-      ZeroRun(at.value, s.count);
-      ZeroRun(at.key, s.count);
-    }
-    AddBackwardAhead<T>(spec, call, b, kv, keys, queries, ahead);
-    AddAhead<T>(call.dq, b, first_head, queries, ahead);
-    ahead.Share(TileCalls(run));
-    ScanOneRun(run, at.scratch, at.dq);
-    for (int64_t g = 0; g < run.readers; ++g)
-      StoreFeatures<Map, T>(spec, at.out, at.query, g, queries,
-                            line.query_position, panels, call.dq, b,
-                            first_head + g);
-  });
-}
-
-template <class T, class Map>
-void KeyTask(const ScanSpec& spec, const ScanTimeline& line,
-             const ScanBackwardCall& call, int64_t task, Bytes memory) {
-  const int64_t shares =
-      ScanShares(spec, std::max(ScanFeatures(spec), spec.v_dim));
-  const int64_t share = task % shares, head = task / shares;
-  const int64_t b = head / spec.kv_heads, kv = head % spec.kv_heads;
-  const Interval k_panels = ScanShare(ScanFeatures(spec), share, shares);
-  const Interval v_panels = ScanShare(spec.v_dim, share, shares);
-  Arena arena(memory);
-  const ScanBackwardTask at(arena, spec, 0, k_panels.size(), v_panels.size());
-  at.dk.Clear();
-  at.dv.Clear();
-  if (share == 0) {
-    ZeroRows<T>(call.dk, b, kv, {line.keys, call.dk.len});
-    ZeroRows<T>(call.dv, b, kv, {line.keys, call.dv.len});
+ public:
+  QueryTask(const ScanSpec& spec, const ScanTimeline& line,
+            const ScanBackwardCall& call, int64_t task, Bytes memory,
+            float* ratios)
+      : Base(spec, line, call, task / QueryShares(spec), ratios),
+        share_(task % QueryShares(spec)),
+        panels_(ScanShare(ScanFeatures(spec), share_, QueryShares(spec))),
+        arena_(memory),
+        at_(arena_, spec, panels_.size(), 0, 0) {
+    run_.ahead = &ahead_;
+    run_.rows = at_.width;
+    run_.columns = ScanFeatures(spec);
+    run_.panel_begin = panels_.begin;
+    run_.panel_end = panels_.end;
+    run_.query = ReadOnly(at_.gradient);
+    run_.key = ReadOnly(at_.value);
+    run_.value = ReadOnly(at_.key);
+    run_.out = at_.out;
+    run_.decay = FillDecay(spec, kv_, at_.decay);
   }
 
-  ScanAhead ahead;
-  ScanRun dk;
-  dk.ahead = &ahead;
-  dk.rows = at.width;
-  dk.columns = ScanFeatures(spec);
-  dk.panel_begin = k_panels.begin;
-  dk.panel_end = k_panels.end;
-  dk.query = ReadOnly(at.value);
-  dk.key = ReadOnly(at.gradient);
-  dk.value = ReadOnly(at.query);
-  dk.out = at.out;
-  dk.decay = FillDecay(spec, kv, at.decay);
-  ScanRun dv = dk;
-  dv.rows = ScanFeatures(spec);
-  dv.columns = spec.v_dim;
-  dv.panel_begin = v_panels.begin;
-  dv.panel_end = v_panels.end;
-  dv.query = ReadOnly(at.key);
-  dv.key = ReadOnly(at.query);
-  dv.value = ReadOnly(at.gradient);
-  ForStretches(line, ScanRunLength(spec), true, [&](const ScanStretch& s) {
-    const Tokens keys{s.begin, s.count, true};
-    const Tokens queries{s.begin - line.offset, s.count, true};
-    LoadBackward<T, Map>(spec, line, call, b, kv, s, keys, queries, at);
-    dk.count = dv.count = s.count;
-    dk.readers = dv.readers = s.keys ? 1 : 0;
-    dk.writers = dv.writers = s.queries  ? static_cast<int>(ScanGroup(spec))
-                              : dk.decay ? 1
-                                         : 0;
-    if (!s.queries && dk.writers > 0) {
-      ZeroRun(at.gradient, s.count);
-      ZeroRun(at.query, s.count);
+  void Run() {
+    at_.dq.Clear();
+    if (share_ == 0)
+      for (int64_t g = 0; g < group_; ++g)
+        ZeroRows<T>(call_.dq, b_, Head(g), {0, line_.FirstQuery()});
+    at_.frame.Clear();
+    if constexpr (Map::kFramed) at_.frame.Start();
+    ForStretches(line_, ScanRunLength(spec_), false, [&](const ScanStretch& s) {
+      if constexpr (Map::kFramed)
+        InFrames(s);
+      else
+        OneRun(s);
+    });
+  }
+
+ private:
+  void InFrames(ScanStretch s) {
+    while (s.count > 0) {
+      ScanStretch piece = s;
+      if (s.keys) {
+        const KeyFrames<T, Map> keys(spec_, at_.frame, at_.key);
+        keys.Load(call_.forward.k, b_, kv_, Keys(s, false));
+        if (keys.Move(0, at_.fade)) {
+          FadeColumns(at_.fade, run_.rows, panels_.size(), at_.dq);
+          FadeSums(at_.fade, at_.frame);
+        }
+        piece.count = keys.Held(0, s.count);
+        keys.ToFeatures(0, piece.count);
+      }
+      OneRun(piece);
+      s.begin += piece.count;
+      s.count -= piece.count;
     }
-    AddBackwardAhead<T>(spec, call, b, kv, keys, queries, ahead);
-    AddAhead<T>(call.dk, b, kv, keys, ahead);
-    AddAhead<T>(call.dv, b, kv, keys, ahead);
-    ahead.Share(TileCalls(dk) + TileCalls(dv));
-    if (!k_panels.empty()) {
-      ScanOneRun(dk, at.scratch, at.dk);
+  }
+
+  void OneRun(const ScanStretch& s) {
+    const Tokens queries = Queries(s, false);
+    if constexpr (!Map::kFramed)
       if (s.keys)
-        StoreFeatures<Map, T>(spec, at.out, at.key, 0, keys, 0, k_panels,
-                              call.dk, b, kv);
+        LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, false), 0,
+                             at_.key, 0);
+    Base::Load(s, false, at_);
+    Base::LoadQueries(s, false, at_);
+    run_.count = s.count;
+    run_.readers = s.queries ? static_cast<int>(group_) : 0;
+    run_.writers = s.keys || run_.decay != nullptr ? 1 : 0;
+    if (!s.keys && run_.writers > 0) {
+      ZeroRun(at_.value, 0, s.count);
+      ZeroRun(at_.key, 0, s.count);
     }
-    if (v_panels.empty()) return;
-    const bool own = IsPlainRow(call.dv);
-    dv.out =
-        own && s.keys
-            ? OwnRows<float>(call.dv, b, kv, s.begin + s.count - 1).Reversed()
-            : at.out;
-    ScanOneRun(dv, at.scratch, at.dv);
+    Base::AddAll(s, false, ahead_);
+    AddAhead<T>(call_.dq, b_, Head(0), queries, ahead_);
+    ahead_.Share(TileCalls(run_));
+    ScanOneRun(run_, at_.scratch, at_.dq);
+    if constexpr (Map::kSums) DivideGradients(s);
+    for (int64_t g = 0; g < run_.readers; ++g)
+      StoreFeatures<Map, T>(spec_, at_.out, at_.query, g, queries,
+                            line_.query_position, panels_, call_.dq, b_,
+                            Head(g));
+  }
+
+  // Of gradients by features over their sums, those by the features.
+  void DivideGradients(const ScanStretch& s) {
+    const int64_t n = ScanFeatures(spec_), width = ScanRoundUp(n, kScanPad);
+    for (int64_t t = 0; t < s.count; ++t) {
+      if (s.keys) AddToSums(at_.key.At(0, t), at_.frame);
+      for (int64_t g = 0; g < run_.readers; ++g) {
+        float* const out = at_.out.At(g, t);
+        float* const ratio = Ratio(g, Queries(s, false).Row(t));
+        DivideBySums(out, n, at_.frame, out);
+        DivideBySums(at_.query.At(g, t), n, at_.frame, ratio);
+        Multiply(ratio, out, width, ratio + width);
+      }
+    }
+  }
+
+  const int64_t share_;
+  const Interval panels_;
+  Arena arena_;
+  const ScanBackwardTask at_;
+  ScanAhead ahead_;
+  ScanRun run_;
+};
+
+// dk and dv of a share of the features and of the values' columns.
+template <class T, class Map>
+class KeyTask : BackwardTask<T, Map> {
+  using Base = BackwardTask<T, Map>;
+  using Base::b_, Base::kv_, Base::group_, Base::spec_, Base::line_,
+      Base::call_, Base::Keys, Base::Queries, Base::Ratio;
+
+ public:
+  KeyTask(const ScanSpec& spec, const ScanTimeline& line,
+          const ScanBackwardCall& call, int64_t task, Bytes memory,
+          float* ratios)
+      : Base(spec, line, call, task / KeyShares(spec), ratios),
+        share_(task % KeyShares(spec)),
+        k_panels_(KeyPanels(spec, share_)),
+        v_panels_(ValuePanels(spec, share_)),
+        arena_(memory),
+        at_(arena_, spec, 0, k_panels_.size(), v_panels_.size()) {
+    dk_.ahead = &ahead_;
+    dk_.rows = at_.width;
+    dk_.columns = ScanFeatures(spec);
+    dk_.panel_begin = k_panels_.begin;
+    dk_.panel_end = k_panels_.end;
+    dk_.query = ReadOnly(at_.value);
+    dk_.key = ReadOnly(at_.gradient);
+    dk_.value = ReadOnly(at_.query);
+    dk_.out = at_.out;
+    dk_.decay = FillDecay(spec, kv_, at_.decay);
+    dv_ = dk_;
+    dv_.rows = ScanFeatures(spec);
+    dv_.columns = spec.v_dim;
+    dv_.panel_begin = v_panels_.begin;
+    dv_.panel_end = v_panels_.end;
+    dv_.key = ReadOnly(at_.query);
+    dv_.value = ReadOnly(at_.gradient);
+  }
+
+  void Run() {
+    at_.dk.Clear();
+    at_.dv.Clear();
+    at_.frame.Clear();
+    if (share_ == 0) {
+      ZeroRows<T>(call_.dk, b_, kv_, {line_.keys, call_.dk.len});
+      ZeroRows<T>(call_.dv, b_, kv_, {line_.keys, call_.dv.len});
+    }
+    ForStretches(line_, ScanRunLength(spec_), true, [&](const ScanStretch& s) {
+      if constexpr (Map::kFramed) {
+        if (s.keys) return InFrames(s);
+      } else if (s.keys) {
+        LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, true), 0,
+                             at_.key, 0);
+      }
+      OneRun(s, at_.key);
+    });
+  }
+
+ private:
+  // Features as forward made them, then the pieces from the last to the first.
+  void InFrames(const ScanStretch& s) {
+    std::copy_n(
+        call_.forward.frames +
+            ScanFrameAt(spec_, line_, b_, kv_, s.begin, call_.forward.k.len),
+        at_.frame.width, at_.frame.at);
+    const KeyFrames<T, Map> keys(spec_, at_.frame, at_.key);
+    keys.Load(call_.forward.k, b_, kv_, Keys(s, false));
+    int64_t begins[kScanRun + 1];
+    int pieces = 0;
+    for (int64_t t = 0; t < s.count; ++pieces) {
+      begins[pieces] = t;
+      keys.Move(t, at_.moves.At(0, pieces));
+      const int64_t held = keys.Held(t, s.count - t);
+      keys.ToFeatures(t, held);
+      t += held;
+    }
+    begins[pieces] = s.count;
+    while (pieces-- > 0) {
+      ScanStretch piece = s;
+      piece.begin += begins[pieces];
+      piece.count = begins[pieces + 1] - begins[pieces];
+      OneRun(piece, {at_.key.At(0, begins[pieces + 1] - 1), -at_.key.stride,
+                     at_.key.head});
+      const float* const fade = at_.moves.At(0, pieces);
+      FadeColumns(fade + k_panels_.begin * kScanPanel, dk_.rows,
+                  k_panels_.size(), at_.dk);
+      FadeRows(fade, dv_.rows, v_panels_.size(), at_.dv);
+      FadeSums(fade, at_.frame);
+    }
+  }
+
+  // `key`: features in the order of the scan.
+  void OneRun(const ScanStretch& s, const ScanRows<float>& key) {
+    Base::Load(s, true, at_);
+    if constexpr (Map::kSums)
+      LoadRatios(s);
+    else
+      Base::LoadQueries(s, true, at_);
+    dv_.query = ReadOnly(key);
+    dk_.count = dv_.count = s.count;
+    dk_.readers = dv_.readers = s.keys ? 1 : 0;
+    dk_.writers = dv_.writers = s.queries   ? static_cast<int>(group_)
+                                : dk_.decay ? 1
+                                            : 0;
+    if (!s.queries && dk_.writers > 0) {
+      ZeroRun(at_.gradient, 0, s.count);
+      ZeroRun(at_.query, 0, s.count);
+    }
+    Base::AddAll(s, true, ahead_);
+    AddAhead<T>(call_.dk, b_, kv_, Keys(s, true), ahead_);
+    AddAhead<T>(call_.dv, b_, kv_, Keys(s, true), ahead_);
+    ahead_.Share(TileCalls(dk_) + TileCalls(dv_));
+    if (!k_panels_.empty()) {
+      ScanOneRun(dk_, at_.scratch, at_.dk);
+      if constexpr (Map::kSums) TakeSums(s);
+      if (s.keys)
+        StoreFeatures<typename Map::Key, T>(spec_, at_.out, key, 0,
+                                            Keys(s, true), 0, k_panels_,
+                                            call_.dk, b_, kv_);
+    }
+    if (!v_panels_.empty()) Values(s);
+  }
+
+  void Values(const ScanStretch& s) {
+    const bool own = IsPlainRow(call_.dv);
+    dv_.out = own && s.keys
+                  ? OwnRows<float>(call_.dv, b_, kv_, s.begin + s.count - 1)
+                        .Reversed()
+                  : at_.out;
+    ScanOneRun(dv_, at_.scratch, at_.dv);
     if (s.keys && !own)
-      StoreRows<IdentityMap, T>(at.out, at.out, 0, keys,
-                                ColumnsOf(v_panels, spec.v_dim), call.dv, b,
-                                kv);
-  });
-}
+      StoreRows<IdentityMap, T>(at_.out, at_.out, 0, Keys(s, true),
+                                ColumnsOf(v_panels_, spec_.v_dim), call_.dv, b_,
+                                kv_);
+  }
+
+  void LoadRatios(const ScanStretch& s) {
+    const Tokens queries = Queries(s, true);
+    for (int64_t g = 0; s.queries && g < group_; ++g)
+      for (int64_t t = 0; t < s.count; ++t)
+        std::copy_n(Ratio(g, queries.Row(t)), at_.query.stride,
+                    at_.query.At(g, t));
+  }
+
+  // Adds w of queries to the frame's sums, and takes the sums from dphi(k).
+  void TakeSums(const ScanStretch& s) {
+    for (int64_t t = 0; t < s.count; ++t) {
+      for (int64_t g = 0; s.queries && g < group_; ++g)
+        AddToSums(Ratio(g, Queries(s, true).Row(t)) + at_.query.stride,
+                  at_.frame);
+      if (s.keys) SubtractSums(at_.frame, at_.out.At(0, t));
+    }
+  }
+
+  const int64_t share_;
+  const Interval k_panels_, v_panels_;
+  Arena arena_;
+  const ScanBackwardTask at_;
+  ScanAhead ahead_;
+  ScanRun dk_, dv_;
+};
+
 void AnyBackwardTask(const ScanSpec& spec, const ScanTimeline& line,
                      const ScanBackwardCall& call, bool keys, int64_t task,
-                     Bytes memory) {
+                     Bytes memory, float* ratios) {
   Specialise(spec, [&](auto element, auto map) {
+    using T = decltype(element);
+    using Map = decltype(map);
     if (keys)
-      KeyTask<decltype(element), decltype(map)>(spec, line, call, task, memory);
+      KeyTask<T, Map>(spec, line, call, task, memory, ratios).Run();
     else
-      QueryTask<decltype(element), decltype(map)>(spec, line, call, task,
-                                                  memory);
+      QueryTask<T, Map>(spec, line, call, task, memory, ratios).Run();
   });
 }
 
@@ -228,27 +423,49 @@ size_t BackwardTaskBytes(const ScanSpec& spec) {
       ScanBytes([&](Arena& a) { ScanBackwardTask(a, spec, 0, k, v); }));
 }
 
+// What a task of queries leaves for those of keys.
+size_t RatioBytes(const ScanSpec& spec, int64_t q_len) {
+  if (!HasSums(spec)) return 0;
+  return ScanBytes([&](Arena& a) {
+    a.Take<float>(spec.batch * spec.q_heads * q_len * 2 *
+                  ScanRoundUp(ScanFeatures(spec), kScanPad));
+  });
+}
+
 }  // namespace
 
-size_t ScanBackwardScratch(const ScanSpec& spec, int slots) {
-  return static_cast<size_t>(slots) * BackwardTaskBytes(spec);
+size_t ScanBackwardScratch(const ScanSpec& spec, int slots, int64_t q_len) {
+  return static_cast<size_t>(slots) * BackwardTaskBytes(spec) +
+         RatioBytes(spec, q_len);
 }
 
 void ScanBackward(const ScanSpec& spec, const ScanBackwardCall& call,
                   Bytes scratch, Exec& exec) {
   const ScanTimeline line =
       MakeScanTimeline(spec.mask, call.forward.q.len, call.forward.k.len);
+  const size_t ratio_bytes = RatioBytes(spec, call.forward.q.len);
+  float* const ratios = reinterpret_cast<float*>(scratch.data());
   const size_t slot_bytes = BackwardTaskBytes(spec);
   const int64_t heads = spec.batch * spec.kv_heads;
+  const int64_t key_tasks = heads * KeyShares(spec);
+  const int64_t query_tasks = heads * QueryShares(spec);
+  const auto run = [&](bool keys, int64_t task, int slot) {
+    HWY_DYNAMIC_DISPATCH(AnyBackwardTask)
+    (spec, line, call, keys, task,
+     scratch.subspan(ratio_bytes + static_cast<size_t>(slot) * slot_bytes,
+                     slot_bytes),
+     ratios);
+  };
+  if (HasSums(spec)) {
+    exec.For(query_tasks,
+             [&](int64_t task, int slot) { run(false, task, slot); });
+    exec.For(key_tasks, [&](int64_t task, int slot) { run(true, task, slot); });
+    return;
+  }
   // The longer tasks first.
-  const int64_t key_tasks =
-      heads * ScanShares(spec, std::max(ScanFeatures(spec), spec.v_dim));
-  const int64_t query_tasks = heads * ScanShares(spec, ScanFeatures(spec));
   exec.For(key_tasks + query_tasks, [&](int64_t task, int slot) {
     const bool keys = task < key_tasks;
-    HWY_DYNAMIC_DISPATCH(AnyBackwardTask)
-    (spec, line, call, keys, keys ? task : task - key_tasks,
-     scratch.subspan(static_cast<size_t>(slot) * slot_bytes, slot_bytes));
+    run(keys, keys ? task : task - key_tasks, slot);
   });
 }
 

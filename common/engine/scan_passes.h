@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "engine/pattern.h"
 #include "engine/scan.h"
@@ -54,8 +55,9 @@ void ForStretches(const ScanTimeline& line, int64_t longest, bool reverse,
     const int64_t from = cuts[reverse ? 2 - c : c];
     const int64_t to = cuts[reverse ? 3 - c : c + 1];
     if (reverse) {
-      for (int64_t p = to; p > from; p -= longest)
-        emit(std::max(from, p - longest), p);
+      const int64_t runs = (to - from + longest - 1) / longest;
+      for (int64_t p = from + (runs - 1) * longest; p >= from; p -= longest)
+        emit(p, std::min(to, p + longest));
     } else {
       for (int64_t p = from; p < to; p += longest)
         emit(p, std::min(to, p + longest));
@@ -83,6 +85,34 @@ inline Interval ScanShare(int64_t columns, int64_t share, int64_t shares) {
   return {panels * share / shares, panels * (share + 1) / shares};
 }
 
+/// Where an element's gradient needs all features, a share has all or none.
+inline bool IsWhole(const ScanSpec& spec) {
+  return spec.feature == FeatureMap::kSoftmax;
+}
+inline int64_t QueryShares(const ScanSpec& spec) {
+  return IsWhole(spec) ? 1 : ScanShares(spec, ScanFeatures(spec));
+}
+/// Of keys' and values' gradients; where a share has all features, it has no
+/// values when there are others to take them.
+inline int64_t KeyShares(const ScanSpec& spec) {
+  if (!IsWhole(spec))
+    return ScanShares(spec, std::max(ScanFeatures(spec), spec.v_dim));
+  const int64_t shares = ScanShares(spec, spec.v_dim);
+  return shares == 1 ? 1 : shares + 1;
+}
+inline Interval KeyPanels(const ScanSpec& spec, int64_t share) {
+  if (!IsWhole(spec))
+    return ScanShare(ScanFeatures(spec), share, KeyShares(spec));
+  return {0, share == 0 ? ScanPanels(ScanFeatures(spec)) : 0};
+}
+inline Interval ValuePanels(const ScanSpec& spec, int64_t share) {
+  const int64_t shares = KeyShares(spec);
+  if (!IsWhole(spec) || shares == 1)
+    return ScanShare(spec.v_dim, share, shares);
+  return share == 0 ? Interval{0, 0}
+                    : ScanShare(spec.v_dim, share - 1, shares - 1);
+}
+
 inline int64_t ScanGroup(const ScanSpec& spec) {
   return spec.q_heads / spec.kv_heads;
 }
@@ -93,6 +123,24 @@ inline bool IsNormalised(const ScanSpec& spec) {
 
 inline bool IsClamped(const ScanSpec& spec) {
   return spec.read_out == ReadOut::kClamped;
+}
+
+/// Whether features are divided by their own sums.
+inline bool HasSums(const ScanSpec& spec) {
+  return spec.feature == FeatureMap::kSoftmax;
+}
+
+/// Floats of a frame: one a feature, or none.
+inline int64_t ScanFrameWidth(const ScanSpec& spec) {
+  return spec.feature == FeatureMap::kSoftmax
+             ? ScanRoundUp(ScanFeatures(spec), kScanPad)
+             : 0;
+}
+
+/// Floats of what a frame's move multiplies features by.
+inline int64_t ScanFadeFloats(const ScanSpec& spec) {
+  return ScanFrameWidth(spec) > 0 ? ScanRoundUp(ScanFeatures(spec), kScanPanel)
+                                  : 0;
 }
 
 /// What a clamped read-out multiplies by where its denominator is the least.
@@ -111,6 +159,23 @@ size_t ScanBytes(F layout) {
 /// Tokens of a run: shorter when many query heads share a key head, so that
 /// what it holds stays in the second-level cache.
 int64_t ScanRunLength(const ScanSpec& spec);
+
+/// Frames of a head that forward keeps for backward: what each stretch of keys
+/// begins with.
+inline int64_t ScanFrames(const ScanSpec& spec, int64_t keys) {
+  return keys / ScanRunLength(spec) + 2;
+}
+
+/// The floats of all of them before that of the stretch from `begin` on.
+inline int64_t ScanFrameAt(const ScanSpec& spec, const ScanTimeline& line,
+                           int64_t b, int64_t kv, int64_t begin,
+                           int64_t kv_len) {
+  const int64_t cut = std::min(std::max<int64_t>(0, line.offset), line.keys);
+  const int64_t slot =
+      begin / ScanRunLength(spec) + static_cast<int64_t>(begin >= cut);
+  return ((b * spec.kv_heads + kv) * ScanFrames(spec, kv_len) + slot) *
+         ScanFrameWidth(spec);
+}
 
 /// Rows of a task's buffers, of the current run.
 inline ScanRows<float> TakeRows(Arena& arena, int64_t heads, int64_t tokens,
@@ -132,20 +197,60 @@ struct ScanForwardTask {
         out(TakeRows(arena, ScanGroup(spec), ScanRunLength(spec), spec.v_dim)),
         factor(arena.Take<float>(ScanGroup(spec) * kScanRun)),
         decay(arena.Take<float>(kScanRun)),
+        fade(arena.Take<float>(ScanFadeFloats(spec))),
         scratch(arena, ScanFeatures(spec), ScanGroup(spec)) {}
   ScanRows<float> query, key, value, out;
   float* factor;
   float* decay;
+  float* fade;  // what a move of the frame multiplies features by
   ScanScratch scratch;
 };
 
-/// The state [features, v_dim] of a share of a head.
-inline ScanState TakeForwardState(Arena& arena, const ScanSpec& spec,
-                                  int64_t share) {
-  const Interval panels =
-      ScanShare(spec.v_dim, share, ScanShares(spec, spec.v_dim));
-  return {arena, ScanFeatures(spec), panels.size(), IsNormalised(spec)};
-}
+/// What features that are powers of e are relative to, and the sums of features
+/// where each is divided by its own; see scan_frame-inl.h. All zero bytes are
+/// those of an empty sequence.
+struct ScanFrame {
+  ScanFrame(Arena& arena, const ScanSpec& spec)
+      : width(ScanFrameWidth(spec)),
+        sums(HasSums(spec) ? ScanRoundUp(ScanFeatures(spec), kScanPad) : 0),
+        started(arena.Take<int64_t>(width > 0 ? 1 : 0)),
+        at(arena.Take<float>(width)),
+        sum(arena.Take<float>(sums)),
+        lost(arena.Take<float>(sums)) {}
+
+  void Clear() const {
+    if (width > 0) *started = 0;
+    std::fill_n(sum, sums, 0.0f);
+    std::fill_n(lost, sums, 0.0f);
+  }
+  void Start() const {
+    if (*started != 0) return;
+    *started = 1;
+    std::fill_n(at, width, -std::numeric_limits<float>::infinity());
+  }
+
+  int64_t width, sums;
+  int64_t* started;
+  float *at, *sum, *lost;
+};
+
+/// What a share of a head carries along the sequence: a state [features,
+/// panels of v_dim] and a frame.
+struct ScanCarry {
+  ScanCarry(Arena& arena, const ScanSpec& spec, int64_t share)
+      : state(arena, ScanFeatures(spec),
+              ScanShare(spec.v_dim, share, ScanShares(spec, spec.v_dim)).size(),
+              IsNormalised(spec)),
+        frame(arena, spec) {}
+
+  void Clear() const {
+    state.Clear();
+    frame.Clear();
+  }
+
+  ScanState state;
+  ScanFrame frame;
+};
 
 /// Backward's scans. A normalised read-out's denominator is one more column of
 /// values, all 1, whose gradient is -factor dout.out: v and dout get that
@@ -163,6 +268,10 @@ struct ScanBackwardTask {
                      ScanRunLength(spec),
                      std::max(ScanFeatures(spec), spec.v_dim))),
         decay(arena.Take<float>(kScanRun)),
+        fade(arena.Take<float>(ScanFadeFloats(spec))),
+        moves(TakeRows(arena, 1, dq_panels > 0 ? 0 : ScanRunLength(spec),
+                       ScanFadeFloats(spec))),
+        frame(arena, spec),
         scratch(arena, std::max(ScanFeatures(spec), width), ScanGroup(spec)),
         dq(arena, width, dq_panels, false),
         dk(arena, width, dk_panels, false),
@@ -172,6 +281,9 @@ struct ScanBackwardTask {
   ScanRows<float> value, gradient;
   ScanRows<float> out;
   float* decay;
+  float* fade;            // what a move of the frame multiplies features by
+  ScanRows<float> moves;  // the same, of each move in a run
+  ScanFrame frame;
   ScanScratch scratch;
   ScanState dq, dk, dv;
 };

@@ -20,6 +20,22 @@ struct Header {
 };
 static_assert(sizeof(Header) <= kAlign);
 
+// What forward keeps for backward.
+struct Saved {
+  Saved(Arena& arena, const ScanSpec& spec, const Problem& p)
+      : factor(arena.Take<float>(spec.read_out == ReadOut::kPlain
+                                     ? 0
+                                     : p.batch * p.q_heads * p.q_len)),
+        frames(arena.Take<float>(ScanFrameFloats(spec, p.kv_len))) {}
+
+  void Give(ScanCall* call) const {
+    call->factor = factor;
+    call->frames = frames;
+  }
+
+  float *factor, *frames;
+};
+
 class ScanPlan final : public Plan {
  public:
   ScanPlan(const Problem& problem, ScanSpec spec)
@@ -32,17 +48,14 @@ class ScanPlan final : public Plan {
            std::to_string(kScanPanel) + " columns a panel";
   }
   bool causal() const { return problem_.mask != Mask::kNone; }
-  bool normalised() const { return spec_.read_out != ReadOut::kPlain; }
 
   Footprint DoMemory(int slots) const override {
     Footprint bytes;
     bytes.forward_scratch = ScanForwardScratch(spec_, slots);
-    bytes.backward_scratch = ScanBackwardScratch(spec_, slots);
-    if (normalised()) {
-      Arena saved;
-      saved.Take<float>(problem_.batch * problem_.q_heads * problem_.q_len);
-      bytes.saved = saved.used();
-    }
+    bytes.backward_scratch = ScanBackwardScratch(spec_, slots, problem_.q_len);
+    Arena saved;
+    Saved(saved, spec_, problem_);
+    bytes.saved = saved.used();
     if (causal()) {
       bytes.extend_scratch = ScanExtendScratch(spec_, slots);
       bytes.state = kAlign + ScanStateBytes(spec_);
@@ -52,29 +65,26 @@ class ScanPlan final : public Plan {
 
   void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                  Bytes scratch, Exec& exec) const override {
-    ScanForward(spec_,
-                {.q = in.q,
-                 .k = in.k,
-                 .v = in.v,
-                 .out = out.out,
-                 .factor = reinterpret_cast<float*>(saved.data())},
-                scratch, exec);
+    ScanCall call{.q = in.q, .k = in.k, .v = in.v, .out = out.out};
+    if (!saved.empty()) {
+      Arena arena(saved);
+      Saved(arena, spec_, problem_).Give(&call);
+    }
+    ScanForward(spec_, call, scratch, exec);
   }
 
   void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
                   Bytes scratch, Exec& exec) const override {
-    // Backward only reads the factors.
-    auto* const factor =
-        const_cast<float*>(reinterpret_cast<const float*>(up.saved.data()));
-    ScanBackward(
-        spec_,
-        {.forward = {.q = in.q, .k = in.k, .v = in.v, .factor = factor},
-         .out = up.out,
-         .dout = up.dout,
-         .dq = grad.dq,
-         .dk = grad.dk,
-         .dv = grad.dv},
-        scratch, exec);
+    ScanBackwardCall call{.forward = {.q = in.q, .k = in.k, .v = in.v},
+                          .out = up.out,
+                          .dout = up.dout,
+                          .dq = grad.dq,
+                          .dk = grad.dk,
+                          .dv = grad.dv};
+    // Backward only reads what was saved.
+    Arena arena({const_cast<std::byte*>(up.saved.data()), up.saved.size()});
+    Saved(arena, spec_, problem_).Give(&call.forward);
+    ScanBackward(spec_, call, scratch, exec);
   }
 
   // Tells the states of different plans apart, and both from garbage.

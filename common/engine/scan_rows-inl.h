@@ -13,6 +13,7 @@
 #include <hwy/highway.h>
 
 #include <cstring>
+#include <limits>
 
 #include "engine/scan_state.h"
 #include "simd/bf16-inl.h"
@@ -24,8 +25,16 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Feature maps: phi(x), and a gradient by phi(x) taken to one by x.
-struct IdentityMap {
+// Feature maps: phi(x), and a gradient by phi(x) taken to one by x. Key is the
+// map of keys. Framed: keys' features are powers of e in a frame. Sums: they
+// are divided by their sums, one by one.
+template <class Map>
+struct MapTraits {
+  using Key = Map;
+  static constexpr bool kFramed = false, kSums = false;
+};
+
+struct IdentityMap : MapTraits<IdentityMap> {
   template <class D>
   static HWY_INLINE hn::Vec<D> Apply(D, hn::Vec<D> x) {
     return x;
@@ -36,7 +45,7 @@ struct IdentityMap {
   }
 };
 
-struct EluPlusOneMap {
+struct EluPlusOneMap : MapTraits<EluPlusOneMap> {
   template <class D>
   static HWY_INLINE hn::Vec<D> Apply(D d, hn::Vec<D> x) {
     // Above 0 the power is exactly 1, below the other term is 0. Of two, Min
@@ -52,7 +61,7 @@ struct EluPlusOneMap {
   }
 };
 
-struct ReluMap {
+struct ReluMap : MapTraits<ReluMap> {
   template <class D>
   static HWY_INLINE hn::Vec<D> Apply(D d, hn::Vec<D> x) {
     return hn::Max(hn::Zero(d), x);  // of two, Max keeps a NaN in second place
@@ -65,7 +74,27 @@ struct ReluMap {
 };
 
 /// Not of elements: LoadTurnedRow, StoreTurnedRow.
-struct TurnedReluMap {};
+struct TurnedReluMap : MapTraits<TurnedReluMap> {};
+
+/// Powers of e: loaded as exponents, for a frame decides of what.
+struct PowerMap : MapTraits<PowerMap> {
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Apply(D, hn::Vec<D> x) {
+    return x;
+  }
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Back(D, hn::Vec<D> feature,
+                                    hn::Vec<D> gradient) {
+    return hn::Mul(feature, gradient);
+  }
+};
+
+/// Softmax over a query's elements; not of elements: LoadSoftmaxRow,
+/// StoreSoftmaxRow.
+struct SoftmaxMap {
+  using Key = PowerMap;
+  static constexpr bool kFramed = true, kSums = true;
+};
 
 /// The first n < Lanes(d) elements, zeros after them.
 template <class D, class T>
@@ -208,6 +237,50 @@ inline void StoreTurnedRow(const float* from, const float* feature, int64_t n,
       StoreAs(d, gradient, to + i);
     else
       StoreTail(d, gradient, to + i, n - i);
+  }
+}
+
+/// Softmax of n elements; zeros up to the next multiple of kScanPad.
+template <class T>
+inline void LoadSoftmaxRow(const T* from, int64_t n, float* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  const int64_t end = ScanRoundUp(n, kScanPad);
+  LoadRow<IdentityMap>(from, n, to);
+  std::fill(to + n, to + end, -std::numeric_limits<float>::infinity());
+  auto most = hn::LoadU(d, to);
+  // Of two, Max keeps a NaN in second place.
+  for (int64_t i = kLanes; i < end; i += kLanes)
+    most = hn::Max(hn::LoadU(d, to + i), most);
+  const auto top = hn::MaxOfLanes(d, most);
+  auto sum = hn::Zero(d);
+  for (int64_t i = 0; i < end; i += kLanes) {
+    const auto x = Exp(d, hn::Sub(hn::LoadU(d, to + i), top));
+    sum = hn::Add(sum, x);
+    hn::StoreU(x, d, to + i);
+  }
+  const auto share = hn::Div(hn::Set(d, 1.0f), hn::SumOfLanes(d, sum));
+  for (int64_t i = 0; i < end; i += kLanes)
+    hn::StoreU(hn::Mul(share, hn::LoadU(d, to + i)), d, to + i);
+}
+
+/// The gradient by n elements, of that by their softmax.
+template <class T>
+inline void StoreSoftmaxRow(const float* from, const float* softmax, int64_t n,
+                            T* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  auto mean = hn::Zero(d);
+  for (int64_t i = 0; i < ScanRoundUp(n, kScanPad); i += kLanes)
+    mean = hn::MulAdd(hn::LoadU(d, from + i), hn::LoadU(d, softmax + i), mean);
+  mean = hn::SumOfLanes(d, mean);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const auto x = hn::Mul(hn::LoadU(d, softmax + i),
+                           hn::Sub(hn::LoadU(d, from + i), mean));
+    if (i + kLanes <= n)
+      StoreAs(d, x, to + i);
+    else
+      StoreTail(d, x, to + i, n - i);
   }
 }
 

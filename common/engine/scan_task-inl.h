@@ -13,6 +13,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "engine/scan_frame-inl.h"
 #include "engine/scan_passes.h"
 #include "engine/scan_rows-inl.h"
 #include "engine/scan_run-inl.h"
@@ -78,9 +79,9 @@ void AddAhead(const AnyView& view, int64_t b, int64_t h, const Tokens& now,
             view.dim * kBytes, std::min(rows, kScanRun));
 }
 
-// A run of zeros, for a state that fades while nothing is written.
-inline void ZeroRun(const ScanRows<float>& rows, int64_t count) {
-  for (int64_t t = 0; t < count; ++t)
+// Rows of zeros, for a state that fades, or stays, while nothing is written.
+inline void ZeroRun(const ScanRows<float>& rows, int64_t first, int64_t end) {
+  for (int64_t t = first; t < end; ++t)
     std::fill_n(rows.At(0, t), rows.stride, 0.0f);
 }
 
@@ -139,6 +140,10 @@ void LoadFeatures(const ScanSpec& spec, const ConstView& view, int64_t b,
       LoadTurnedRow(view.Row<T>(b, h, row), view.dim, turns.cos[at],
                     turns.sin[at], to.At(to_head, t));
     }
+  } else if constexpr (std::is_same_v<Map, SoftmaxMap>) {
+    for (int64_t t = 0; t < tokens.count; ++t)
+      LoadSoftmaxRow(view.Row<T>(b, h, tokens.Row(t)), view.dim,
+                     to.At(to_head, t));
   } else {
     LoadRows<Map, T>(view, b, h, tokens, to, to_head);
   }
@@ -162,11 +167,47 @@ void StoreFeatures(const ScanSpec& spec, const ScanRows<float>& from,
                      feature.At(from_head, t) + column, n, turns.cos[at],
                      turns.sin[at], view.Row<T>(b, h, row) + first);
     }
+  } else if constexpr (std::is_same_v<Map, SoftmaxMap>) {
+    for (int64_t t = 0; t < tokens.count; ++t)
+      StoreSoftmaxRow(from.At(from_head, t), feature.At(from_head, t), view.dim,
+                      view.Row<T>(b, h, tokens.Row(t)));
   } else {
     StoreRows<Map, T>(from, feature, from_head, tokens,
                       ColumnsOf(panels, view.dim), view, b, h);
   }
 }
+
+// The keys of a stretch as features in a frame: exponents first, then piece by
+// piece their powers, the frame moved where a piece begins.
+template <class T, class Map>
+class KeyFrames {
+ public:
+  KeyFrames(const ScanSpec& spec, const ScanFrame& frame,
+            const ScanRows<float>& rows)
+      : spec_(spec), frame_(frame), rows_(rows) {}
+
+  void Load(const ConstView& view, int64_t b, int64_t kv,
+            const Tokens& tokens) const {
+    LoadFeatures<typename Map::Key, T>(spec_, view, b, kv, tokens, 0, rows_, 0);
+  }
+  /// Moves the frame to token t; `factor` is what sums are to be multiplied by.
+  bool Move(int64_t t, float* factor) const {
+    return MoveFrame(rows_.At(0, t), frame_, factor);
+  }
+  /// How many of `count` tokens from t on the frame holds.
+  int64_t Held(int64_t t, int64_t count) const {
+    return RowsInFrame(rows_, t, count, frame_);
+  }
+  void ToFeatures(int64_t t, int64_t count) const {
+    for (int64_t end = t + count; t < end; ++t)
+      PowersInFrame(spec_.qk_dim, frame_, rows_.At(0, t));
+  }
+
+ private:
+  const ScanSpec& spec_;
+  const ScanFrame& frame_;
+  const ScanRows<float>& rows_;
+};
 
 // Calls task with the element type and the feature map of a spec.
 template <class F>
@@ -181,6 +222,8 @@ void Specialise(const ScanSpec& spec, F task) {
         return task(element, ReluMap());
       case FeatureMap::kTurnedRelu:
         return task(element, TurnedReluMap());
+      case FeatureMap::kSoftmax:
+        return task(element, SoftmaxMap());
     }
   };
   if (spec.dtype == DType::kF32)
