@@ -356,6 +356,74 @@ TEST_CASE("a gate multiplies what softmax gives") {
   CHECK(Near(gated.Out(), std::vector<double>(want.size(), 0.0)));
 }
 
+TEST_CASE("a cosine of distance weighs near keys more, and turns at its M") {
+  Problem p = Square(40, Mask::kCausal, 1);
+  const std::vector<double> near = Weights("linear.cosformer:m=80", p);
+  const std::vector<double> flat = Weights("linear.relu", p);
+  // Over the weights without it, those of the last query are the cosine's.
+  for (int64_t j = 0; j < 40; ++j) {
+    const int64_t last = 39 * 40;
+    if (flat[last + j] == 0 || flat[last + 39] == 0) continue;
+    const double ratio =
+        near[last + j] / near[last + 39] * flat[last + 39] / flat[last + j];
+    CHECK(ratio == doctest::Approx(std::cos(std::acos(-1.0) / 160 *
+                                            static_cast<double>(39 - j)))
+                       .epsilon(1e-5));
+  }
+}
+
+// Powers of keys that rise without end are held: each is e^20 the one before.
+TEST_CASE("efficient attention divides by running sums, however keys rise") {
+  const Problem p = Square(230, Mask::kCausal, 1);
+  Run run("linear.efficient", p);
+  for (int64_t j = 0; j < 230; ++j)
+    for (int64_t c = 0; c < p.qk_dim; ++c)
+      run.data.k[j * p.qk_dim + c] =
+          (c % 2 ? 20.0 : -20.0) * static_cast<double>(j);
+  // Odd features see the newest key only, even ones the oldest.
+  std::vector<double> want;
+  for (int64_t i = 0; i < 230; ++i) {
+    const double* const q = run.data.q.data() + i * p.qk_dim;
+    double odd = 0, sum = 0;
+    for (int64_t c = 0; c < p.qk_dim; ++c) {
+      sum += std::exp(q[c]);
+      odd += c % 2 ? std::exp(q[c]) : 0;
+    }
+    for (int64_t c = 0; c < p.v_dim; ++c)
+      want.push_back(odd / sum * run.data.v[i * p.v_dim + c] +
+                     (1 - odd / sum) * run.data.v[c]);
+  }
+  CHECK(Near(run.Out(), want));
+}
+
+TEST_CASE("retention's heads fade by 1 - 2^(-5-h), and are normed") {
+  const Problem p = Square(60, Mask::kCausal);
+  Run run("recurrent.retention", p);
+  std::fill(run.data.extra[0].begin(), run.data.extra[0].end(), 1.0);
+  const std::vector<double> out = run.Out();
+  for (int64_t h = 0; h < 2; ++h) {
+    const double* const q = run.data.q.data() + (h * 60 + 59) * p.qk_dim;
+    std::vector<double> row(p.v_dim);
+    double mean = 0, square = 0;
+    for (int64_t j = 0; j < 60; ++j) {
+      double w = std::pow(h == 0 ? 31.0 / 32 : 63.0 / 64, 59 - j);
+      double dot = 0;
+      for (int64_t c = 0; c < p.qk_dim; ++c)
+        dot += q[c] * run.data.k[(h * 60 + j) * p.qk_dim + c];
+      w *= dot / std::sqrt(static_cast<double>(p.qk_dim));
+      for (int64_t c = 0; c < p.v_dim; ++c)
+        row[c] += w * run.data.v[(h * 60 + j) * p.v_dim + c];
+    }
+    for (const double x : row) mean += x / static_cast<double>(p.v_dim);
+    for (const double x : row)
+      square += (x - mean) * (x - mean) / static_cast<double>(p.v_dim);
+    for (int64_t c = 0; c < p.v_dim; ++c)
+      CHECK(out[(h * 60 + 59) * p.v_dim + c] ==
+            doctest::Approx((row[c] - mean) / std::sqrt(square + 1e-6))
+                .epsilon(1e-5));
+  }
+}
+
 TEST_CASE("GAU divides by what its knobs say") {
   const Problem p = Square(40, Mask::kCausal, 1);
   std::vector<double> fixed = Run("gated.gau:n=64", p).Out();

@@ -53,7 +53,7 @@ class ForwardTask {
   void Run() {
     if (share_ == 0)
       for (int64_t g = 0; g < group_; ++g)
-        ZeroRows<T>(call_.out, b_, Head(g), {0, line_.FirstQuery()});
+        ZeroRows(call_.out, b_, Head(g), {0, line_.FirstQuery()});
     if constexpr (Map::kFramed) frame_.Start();
     ForStretches(line_, ScanRunLength(spec_), false, [&](const ScanStretch& s) {
       if constexpr (Map::kFramed)

@@ -46,9 +46,12 @@ struct ScanSpec {
   ReadOut read_out = ReadOut::kPlain;
   float epsilon = 0;  // in a normalised or clamped read-out
   std::vector<float> decay =
-      {};           // in [0, 1], one per key head; or empty: none.
-                    //   Only for causal masks
-  double turn = 0;  // radians a position, of kTurnedRelu; with
+      {};  // in [0, 1], one per key head; or empty: none.
+           //   Only for causal masks
+  /// Not 0: out is normalised row by row and multiplied by a gate, Inputs::
+  /// extra[0]; see scan_norm.h. This is its epsilon. Of MakeScanPlan() only.
+  float norm = 0;
+  double turn = 0;                 // radians a position, of kTurnedRelu; with
   std::vector<double> turns = {};  //   the table that SetTurn() makes
 };
 

@@ -154,7 +154,7 @@ class QueryTask : BackwardTask<T, Map> {
     at_.dq.Clear();
     if (share_ == 0)
       for (int64_t g = 0; g < group_; ++g)
-        ZeroRows<T>(call_.dq, b_, Head(g), {0, line_.FirstQuery()});
+        ZeroRows(call_.dq, b_, Head(g), {0, line_.FirstQuery()});
     at_.frame.Clear();
     if constexpr (Map::kFramed) at_.frame.Start();
     ForStretches(line_, ScanRunLength(spec_), false, [&](const ScanStretch& s) {
@@ -275,8 +275,8 @@ class KeyTask : BackwardTask<T, Map> {
     at_.dv.Clear();
     at_.frame.Clear();
     if (share_ == 0) {
-      ZeroRows<T>(call_.dk, b_, kv_, {line_.keys, call_.dk.len});
-      ZeroRows<T>(call_.dv, b_, kv_, {line_.keys, call_.dv.len});
+      ZeroRows(call_.dk, b_, kv_, {line_.keys, call_.dk.len});
+      ZeroRows(call_.dv, b_, kv_, {line_.keys, call_.dv.len});
     }
     ForStretches(line_, ScanRunLength(spec_), true, [&](const ScanStretch& s) {
       if constexpr (Map::kFramed) {

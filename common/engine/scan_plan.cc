@@ -8,6 +8,7 @@
 #include "arena.h"
 #include "engine/pattern.h"
 #include "engine/scan.h"
+#include "engine/scan_norm.h"
 #include "engine/scan_state.h"
 
 namespace saccade {
@@ -20,13 +21,26 @@ struct Header {
 };
 static_assert(sizeof(Header) <= kAlign);
 
+// Rows of f32 of what a scan gives when a norm follows: whole vectors, so that
+// kernels write them as they stand.
+View Scanned(float* data, const ScanSpec& spec, int64_t len) {
+  return Contiguous<void>(data, DType::kF32, spec.batch, spec.q_heads, len,
+                          ScanRoundUp(spec.v_dim, kScanPad));
+}
+
+float* TakeScanned(Arena& arena, const ScanSpec& spec, int64_t len) {
+  return arena.Take<float>(
+      spec.norm > 0 ? Scanned(nullptr, spec, len).elements() : 0);
+}
+
 // What forward keeps for backward.
 struct Saved {
   Saved(Arena& arena, const ScanSpec& spec, const Problem& p)
       : factor(arena.Take<float>(spec.read_out == ReadOut::kPlain
                                      ? 0
                                      : p.batch * p.q_heads * p.q_len)),
-        frames(arena.Take<float>(ScanFrameFloats(spec, p.kv_len))) {}
+        frames(arena.Take<float>(ScanFrameFloats(spec, p.kv_len))),
+        scanned(TakeScanned(arena, spec, p.q_len)) {}
 
   void Give(ScanCall* call) const {
     call->factor = factor;
@@ -34,6 +48,7 @@ struct Saved {
   }
 
   float *factor, *frames;
+  float* scanned;  // what the scan gave, before its norm
 };
 
 class ScanPlan final : public Plan {
@@ -51,13 +66,16 @@ class ScanPlan final : public Plan {
 
   Footprint DoMemory(int slots) const override {
     Footprint bytes;
-    bytes.forward_scratch = ScanForwardScratch(spec_, slots);
-    bytes.backward_scratch = ScanBackwardScratch(spec_, slots, problem_.q_len);
+    Arena rows;
+    TakeScanned(rows, spec_, problem_.q_len);
+    bytes.forward_scratch = rows.used() + ScanForwardScratch(spec_, slots);
+    bytes.backward_scratch =
+        rows.used() + ScanBackwardScratch(spec_, slots, problem_.q_len);
     Arena saved;
     Saved(saved, spec_, problem_);
     bytes.saved = saved.used();
     if (causal()) {
-      bytes.extend_scratch = ScanExtendScratch(spec_, slots);
+      bytes.extend_scratch = rows.used() + ScanExtendScratch(spec_, slots);
       bytes.state = kAlign + ScanStateBytes(spec_);
     }
     return bytes;
@@ -66,11 +84,18 @@ class ScanPlan final : public Plan {
   void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                  Bytes scratch, Exec& exec) const override {
     ScanCall call{.q = in.q, .k = in.k, .v = in.v, .out = out.out};
+    Arena rows(scratch);
+    float* scanned = TakeScanned(rows, spec_, problem_.q_len);
     if (!saved.empty()) {
       Arena arena(saved);
-      Saved(arena, spec_, problem_).Give(&call);
+      const Saved keep(arena, spec_, problem_);
+      keep.Give(&call);
+      if (spec_.norm > 0) scanned = keep.scanned;
     }
-    ScanForward(spec_, call, scratch, exec);
+    if (spec_.norm > 0) call.out = Scanned(scanned, spec_, in.q.len);
+    ScanForward(spec_, call, scratch.subspan(rows.used()), exec);
+    if (spec_.norm > 0)
+      NormForward({call.out, in.extra[0], out.out, spec_.norm}, exec);
   }
 
   void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
@@ -83,8 +108,25 @@ class ScanPlan final : public Plan {
                           .dv = grad.dv};
     // Backward only reads what was saved.
     Arena arena({const_cast<std::byte*>(up.saved.data()), up.saved.size()});
-    Saved(arena, spec_, problem_).Give(&call.forward);
-    ScanBackward(spec_, call, scratch, exec);
+    const Saved kept(arena, spec_, problem_);
+    kept.Give(&call.forward);
+    Arena rows(scratch);
+    float* const dscanned = TakeScanned(rows, spec_, problem_.q_len);
+    if (spec_.norm > 0) {
+      const View gradient =
+          Contiguous<void>(dscanned, spec_.dtype, spec_.batch, spec_.q_heads,
+                           in.q.len, spec_.v_dim);
+      NormBackward({.forward = {Scanned(kept.scanned, spec_, in.q.len),
+                                in.extra[0],
+                                {},
+                                spec_.norm},
+                    .dout = up.dout,
+                    .do_ = gradient,
+                    .dgate = grad.dextra[0]},
+                   exec);
+      call.dout = gradient;
+    }
+    ScanBackward(spec_, call, scratch.subspan(rows.used()), exec);
   }
 
   // Tells the states of different plans apart, and both from garbage.
@@ -116,13 +158,18 @@ class ScanPlan final : public Plan {
                        std::to_string(n) + " tokens are more than the " +
                        std::to_string(problem_.kv_len) +
                        " that state can hold");
-    ScanExtend(spec_,
-               {.q = fresh.q,
-                .k = fresh.k,
-                .v = fresh.v,
-                .out = out.out,
-                .first = header.tokens},
-               state.subspan(kAlign), scratch, exec);
+    ScanCall call{.q = fresh.q,
+                  .k = fresh.k,
+                  .v = fresh.v,
+                  .out = out.out,
+                  .first = header.tokens};
+    Arena rows(scratch);
+    float* const scanned = TakeScanned(rows, spec_, problem_.q_len);
+    if (spec_.norm > 0) call.out = Scanned(scanned, spec_, n);
+    ScanExtend(spec_, call, state.subspan(kAlign), scratch.subspan(rows.used()),
+               exec);
+    if (spec_.norm > 0)
+      NormForward({call.out, fresh.extra[0], out.out, spec_.norm}, exec);
     header.tokens += n;
     return {};
   }

@@ -60,10 +60,13 @@ void StoreRows(const ScanRows<float>& from, const ScanRows<float>& feature,
                   view.Row<T>(b, h, tokens.Row(t)) + columns.begin);
 }
 
-template <class T>
-void ZeroRows(const View& view, int64_t b, int64_t h, Interval rows) {
+// Rows of zeros, of the view's own type.
+inline void ZeroRows(const View& view, int64_t b, int64_t h, Interval rows) {
   for (int64_t t = rows.begin; t < rows.end; ++t)
-    std::fill_n(view.Row<T>(b, h, t), view.dim, T{});
+    if (view.dtype == DType::kF32)
+      std::fill_n(view.Row<float>(b, h, t), view.dim, 0.0f);
+    else
+      std::fill_n(view.Row<BF16>(b, h, t), view.dim, BF16{});
 }
 
 // Has the next run's rows of a head, in the scan's order, fetched in this one.
