@@ -91,6 +91,7 @@ class ForwardTask {
         // cuts stays a tile.
         tokens = std::min(ScanRoundUp(piece.count, kScanTile), s.count);
       }
+      run_.stretch = s.count;
       OneRun(piece, tokens);
       s.begin += piece.count;
       s.count -= piece.count;

@@ -286,7 +286,7 @@ inline void ScanOneRun(const ScanRun& run, const ScanScratch& scratch,
                        const ScanState& state) {
   ScanState::Level& level = *state.level;
   if (level.started == 0) level = {1, 0, 1, 1};
-  if (level.held + run.count > kScanRun) {
+  if (level.held + std::max(run.count, run.stretch) > kScanRun) {
     double owed = 1;
     const float fade = Round(level.fade, owed);
     Settle(fade, state.floats, state.total, state.recent);

@@ -158,7 +158,10 @@ class ScanAhead {
 /// There may be several readers r or several writers w, not both. A run with
 /// decay has a writer, if need be of zeros.
 struct ScanRun {
-  int64_t count = 0;        // tokens, at most kScanRun
+  int64_t count = 0;  // tokens, at most kScanRun
+  /// Tokens that may follow in runs cut from the same stretch, these included:
+  /// what the state does must not depend on where later ones are cut.
+  int64_t stretch = 0;
   int64_t rows = 0;         // of the state: width of queries and keys
   int64_t columns = 0;      // of the state: width of values and out
   int64_t panel_begin = 0;  // the share of the columns that is computed;
