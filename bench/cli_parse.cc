@@ -9,6 +9,8 @@
 #include <set>
 #include <utility>
 
+#include "reports/text.h"
+
 namespace saccade::bench {
 namespace {
 
@@ -206,7 +208,7 @@ bool GlobMatches(std::string_view pattern, std::string_view name) {
 
 bool AnyMatches(const std::vector<std::string>& patterns,
                 std::string_view spec) {
-  const std::string_view name = spec.substr(0, spec.find_first_of(":+"));
+  const std::string name = reports::BaseName(spec);
   return !spec.empty() &&
          std::any_of(patterns.begin(), patterns.end(), [&](const auto& p) {
            return GlobMatches(p, spec) || GlobMatches(p, name);

@@ -8,6 +8,7 @@
 #include "bench/compare_records.h"
 #include "bench/comparison.h"
 #include "bench/memory.h"
+#include "reports/text.h"
 #include "simd/target.h"
 
 namespace saccade::bench {
@@ -16,8 +17,8 @@ namespace {
 using record::Json;
 
 std::string GateKey(std::string_view spec, Pass pass, DType dtype) {
-  return fmt::format("{} {} {}", spec.substr(0, spec.find_first_of(":+")),
-                     NameOf(pass), NameOf(dtype));
+  return fmt::format("{} {} {}", reports::BaseName(spec), NameOf(pass),
+                     NameOf(dtype));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "bench/profile.h"
 #include "nearest.h"
 #include "record/json.h"
+#include "reports/text.h"
 
 namespace saccade::bench {
 namespace {
@@ -273,7 +274,7 @@ std::vector<std::string> Named(const std::vector<std::string>& list,
                                const std::vector<std::string>& only) {
   std::vector<std::string> named;
   for (const std::string& spec : list) {
-    const std::string name = spec.substr(0, spec.find_first_of(":+"));
+    const std::string name = reports::BaseName(spec);
     const auto wants = [&](const std::string& o) {
       return o == spec || o == name;
     };

@@ -207,7 +207,7 @@ std::string RepeatCheck(const VerifySummary& s) {
 
 Json VariantRecord(const std::string& spec) {
   Json r = {{"kind", "variant"}, {"variant", spec}};
-  const std::string name = spec.substr(0, spec.find_first_of(":+"));
+  const std::string name = reports::BaseName(spec);
   int64_t order = 0;
   for (const Variant* v : Variants()) {
     if (v->name == name) {

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "bench/statistics.h"
+#include "reports/text.h"
 
 namespace saccade::bench {
 namespace {
@@ -90,17 +91,13 @@ double Regress(const std::vector<Timed>& timed, const Features& wanted) {
   return std::clamp(FirstUnknown(s), low - kBeyond, high + kBeyond);
 }
 
-std::string NameIn(std::string_view spec) {
-  return std::string(spec.substr(0, spec.find_first_of(":+")));
-}
-
 }  // namespace
 
 std::optional<TimedPass> TimedOf(const record::Record& r) {
   if (r.kind() != "speed" || !r.ok() || r.Text("cache") == "cold") return {};
   TimedPass p;
   p.spec = r.Text("variant");
-  p.name = NameIn(p.spec);
+  p.name = reports::BaseName(p.spec);
   p.pass = r.Text("pass");
   p.dtype = r.Text("dtype");
   p.length = r.Number("kv_len");
@@ -123,7 +120,7 @@ std::optional<TimedPass> TimedOf(const record::Record& r) {
 TimedPass Wanted(const PlannedCell& c) {
   TimedPass p;
   p.spec = c.cell.spec;
-  p.name = NameIn(p.spec);
+  p.name = reports::BaseName(p.spec);
   p.pass = NameOf(c.cell.pass);
   p.dtype = NameOf(c.cell.dtype);
   p.length = static_cast<double>(c.cell.length);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "bench/probes/probe.h"
+#include "reports/text.h"
 
 namespace saccade::bench {
 namespace {
@@ -18,10 +19,6 @@ constexpr char kHeadline[] = "same-target";
 
 constexpr char kPlain[] = "plain";
 constexpr double kWorthwhile = 0.01;  // bits a byte, or share of answers
-
-std::string_view NameIn(std::string_view spec) {
-  return spec.substr(0, spec.find_first_of(":+"));
-}
 
 bool AsksRecall(const std::string& probe) {
   const Result<const Probe*> found = FindProbe(probe);
@@ -97,7 +94,7 @@ const Quality::BySpec::value_type* Quality::Find(const BySpec& all,
   const auto exact = all.find(std::string(spec));
   if (exact != all.end()) return &*exact;
   const auto like = std::find_if(all.begin(), all.end(), [&](const auto& r) {
-    return NameIn(r.first) == NameIn(spec);
+    return reports::BaseName(r.first) == reports::BaseName(spec);
   });
   return like == all.end() ? nullptr : &*like;
 }

@@ -14,10 +14,6 @@ namespace {
 using reports::FormatBytes;
 using reports::FormatLength;
 
-std::string NameIn(std::string_view spec) {
-  return std::string(spec.substr(0, spec.find_first_of(":+")));
-}
-
 PassBytes BytesOf(const PlannedCell& planned, int64_t layers) {
   const Needs needs = planned.needs();
   return {(needs.state + needs.saved) * static_cast<size_t>(layers),
@@ -78,7 +74,7 @@ std::string LacksRecall(const Candidate& c, const CellSpec& cell,
 std::string WhyNot(const Wish& wish, const CellSpec& cell, const Candidate& c,
                    const Quality* quality,
                    const std::set<std::string>& failed) {
-  if (failed.contains(NameIn(c.spec)))
+  if (failed.contains(reports::BaseName(c.spec)))
     return "its check against the oracle failed";
   if (wish.memory > 0 && c.bytes.all() > wish.memory)
     return fmt::format(
@@ -150,8 +146,9 @@ Recommendation Recommend(const Wish& wish,
   std::set<std::string> fit, all;
   for (const std::string& spec : specs) {
     r.candidates.push_back(Judge(wish, spec, times, quality, failed));
-    all.insert(NameIn(spec));
-    if (r.candidates.back().rejected.empty()) fit.insert(NameIn(spec));
+    all.insert(reports::BaseName(spec));
+    if (r.candidates.back().rejected.empty())
+      fit.insert(reports::BaseName(spec));
   }
   std::vector<std::tuple<bool, double, size_t>> order;
   for (size_t i = 0; i < r.candidates.size(); ++i) {

@@ -11,6 +11,7 @@
 #include "bench/machine.h"
 #include "bench/resume.h"
 #include "record/json.h"
+#include "reports/text.h"
 
 namespace saccade::bench {
 namespace {
@@ -24,10 +25,6 @@ constexpr char kRuns[] = "runs", kExamples[] = "reports/example";
 // Of a measurement made for a recommendation.
 constexpr char kBudget[] = "60s", kLongest[] = "1s", kLongestOwn[] = "30s";
 constexpr int64_t kShort = 512, kLong = 8192;  // tokens
-
-std::string NameIn(std::string_view spec) {
-  return std::string(spec.substr(0, spec.find_first_of(":+")));
-}
 
 std::vector<Run> RunsIn(const std::string& folder) {
   std::vector<Run> runs;
@@ -103,7 +100,7 @@ std::set<std::string> RecommendRuns::Failed(const CellSpec& cell) const {
       if (r.kind() == "verify" && r.status() == "fail" &&
           r.Text("pass") == NameOf(cell.pass) &&
           r.Text("dtype") == NameOf(cell.dtype))
-        failed.insert(NameIn(r.Text("variant")));
+        failed.insert(reports::BaseName(r.Text("variant")));
   return failed;
 }
 
@@ -120,7 +117,7 @@ std::vector<std::string> RecommendRuns::Specs() const {
   for (const Variant* v : Variants()) {
     specs.emplace_back(v->name);
     for (const std::string& spec : known)
-      if (NameIn(spec) == v->name &&
+      if (reports::BaseName(spec) == v->name &&
           std::find(specs.begin(), specs.end(), spec) == specs.end())
         specs.push_back(spec);
   }

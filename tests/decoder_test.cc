@@ -33,7 +33,7 @@ Model SmallModel(const std::string& spec, bool shift = false) {
 Matrix WholeLogits(const Model& model, const std::vector<int32_t>& tokens) {
   const int64_t n = std::ssize(tokens), width = model.options().width;
   auto pass =
-      Pass::Make(model, {.batch = 1, .len = n, .train = true}, Serial());
+      ModelPass::Make(model, {.batch = 1, .len = n, .train = true}, Serial());
   REQUIRE_MESSAGE(pass.ok(), pass.status().message());
   REQUIRE((*pass)
               ->Forward(model, tokens, std::vector<int32_t>(tokens.size(), -1))

@@ -88,15 +88,15 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
     CAPTURE(spec);
     Small small = MakeSmall(spec, /*shift=*/spec == TrainableSpecs().front());
     Model& model = small.model;
-    auto made = Pass::Make(model, {.batch = kBatch, .len = kLen, .train = true},
-                           Serial());
+    auto made = ModelPass::Make(
+        model, {.batch = kBatch, .len = kLen, .train = true}, Serial());
     REQUIRE_MESSAGE(made.ok(), made.status().message());
-    Pass& pass = **made;
+    ModelPass& pass = **made;
     REQUIRE(pass.Forward(model, small.tokens, small.targets).ok());
     REQUIRE(pass.Backward(model).ok());
     Parameters& p = model.parameters();
     Random random(4, spec);
-    for (const Tensor& tensor : p.tensors()) {
+    for (const Parameter& tensor : p.tensors()) {
       CAPTURE(tensor.name);
       double largest = 0;
       for (int64_t n = 0; n < std::min<int64_t>(tensor.size(), 12); ++n) {
@@ -142,9 +142,9 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
 TEST_CASE("backward sets gradients, and needs a pass that keeps") {
   Small small = MakeSmall(TrainableSpecs().front());
   Model& model = small.model;
-  auto train = Pass::Make(model, {.batch = kBatch, .len = kLen, .train = true},
-                          Serial());
-  auto read = Pass::Make(model, {.batch = kBatch, .len = kLen}, Serial());
+  auto train = ModelPass::Make(
+      model, {.batch = kBatch, .len = kLen, .train = true}, Serial());
+  auto read = ModelPass::Make(model, {.batch = kBatch, .len = kLen}, Serial());
   REQUIRE(train.ok());
   REQUIRE(read.ok());
   std::vector<float> first;
@@ -174,7 +174,7 @@ TEST_CASE("no loss depends on what comes later") {
     CAPTURE(spec);
     Small small = MakeSmall(spec);
     auto pass =
-        Pass::Make(small.model, {.batch = kBatch, .len = kLen}, Serial());
+        ModelPass::Make(small.model, {.batch = kBatch, .len = kLen}, Serial());
     REQUIRE(pass.ok());
     std::fill(small.targets.begin(), small.targets.end(), 2);
     REQUIRE((*pass)->Forward(small.model, small.tokens, small.targets).ok());
@@ -235,7 +235,7 @@ TEST_CASE("training's FLOPs are those of its products") {
 
 TEST_CASE("tensors of one name and shape start alike in all models") {
   const auto value = [](const Model& model, const std::string& name) {
-    for (const Tensor& t : model.parameters().tensors()) {
+    for (const Parameter& t : model.parameters().tensors()) {
       if (t.name != name) continue;
       const float* const x = model.parameters().value(t.at);
       return std::vector<float>(x, x + t.size());

@@ -54,7 +54,8 @@ std::vector<double> Trained(Model& model, int64_t steps) {
 std::vector<float> LossesOf(
     const Model& model, int64_t len,
     const std::optional<std::vector<Position>>& positions = {}) {
-  auto pass = Pass::Make(model, {.len = len, .positions = positions}, Serial());
+  auto pass =
+      ModelPass::Make(model, {.len = len, .positions = positions}, Serial());
   REQUIRE_MESSAGE(pass.ok(), pass.status().message());
   std::vector<int32_t> tokens(len), targets(len);
   TextSequence(Words().substr(0, len), model.bos(), tokens.data(),

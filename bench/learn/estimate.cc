@@ -20,7 +20,8 @@ double Now() {
 
 // Seconds of the fastest repetition but the first, which touches fresh memory.
 Result<double> Time(Model& model, const PassOptions& options, Exec& exec) {
-  Result<std::unique_ptr<Pass>> pass = Pass::Make(model, options, exec);
+  Result<std::unique_ptr<ModelPass>> pass =
+      ModelPass::Make(model, options, exec);
   if (!pass.ok()) return pass.status();
   const auto n = static_cast<size_t>(options.batch * options.len);
   const std::vector<int32_t> tokens(n, 0);

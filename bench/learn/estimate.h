@@ -29,12 +29,12 @@ struct Speed {
 };
 
 /// Times a step of `batch` sequences of `len` tokens and one pass at `len` and
-/// at `longest` (0.1 to 0.5 s for a small model). Errors as Pass::Make.
+/// at `longest` (0.1 to 0.5 s for a small model). Errors as ModelPass::Make.
 Result<Speed> Calibrate(const ModelOptions& options, int64_t batch, int64_t len,
                         int64_t longest, Exec& exec);
 
 /// Seconds a token of reading `len` tokens at once, changed as it says; the
-/// model has values. Errors as Pass::Make.
+/// model has values. Errors as ModelPass::Make.
 Result<double> TimeReading(Model& model, int64_t len, const Changes& changes,
                            Exec& exec);
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "bench/learn/jobs.h"
+#include "reports/text.h"
 
 namespace saccade::bench {
 namespace {
@@ -31,10 +32,6 @@ double NumberOr(const json& record, const char* field, double otherwise) {
   const auto found = record.find(field);
   if (found == record.end() || !found->is_number()) return otherwise;
   return found->get<double>();
-}
-
-std::string_view NameIn(std::string_view spec) {
-  return spec.substr(0, spec.find_first_of(":+"));
 }
 
 json ProbeAt(const std::string& spec, std::string_view probe, int64_t len) {
@@ -127,7 +124,7 @@ BySeed Evidence::Lens(const std::string& spec, std::string_view lens,
   // enter; the first by name, in whatever order they were looked at.
   if (subject == "inputs")
     for (const auto& [other, found] : by_spec)
-      if (NameIn(other) == NameIn(spec)) return found;
+      if (reports::BaseName(other) == reports::BaseName(spec)) return found;
   return {};
 }
 

@@ -29,7 +29,7 @@ double Optimiser::Rate(int64_t step) const {
 }
 
 double Optimiser::Step(Parameters& parameters, Exec& exec) {
-  const std::vector<Tensor>& tensors = parameters.tensors();
+  const std::vector<Parameter>& tensors = parameters.tensors();
   const auto count = static_cast<int64_t>(tensors.size());
   std::vector<double> squares(tensors.size());
   exec.For(count, [&](int64_t i, int) {
@@ -51,7 +51,7 @@ double Optimiser::Step(Parameters& parameters, Exec& exec) {
   const auto beta2 = static_cast<float>(o.beta2);
   const auto epsilon = static_cast<float>(o.epsilon);
   exec.For(count, [&](int64_t i, int) {
-    const Tensor& t = tensors[i];
+    const Parameter& t = tensors[i];
     const float* const g = parameters.gradient(t.at);
     float* const x = parameters.value(t.at);
     float* const m = moments_.first.data() + t.at;

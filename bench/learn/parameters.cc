@@ -25,7 +25,7 @@ int64_t Parameters::Add(std::string name, std::vector<float> start) {
 }
 
 void Parameters::Start(uint64_t seed) {
-  for (const Tensor& t : tensors_) {
+  for (const Parameter& t : tensors_) {
     Random random(seed, fmt::format("{} {}x{}", t.name, t.rows, t.cols));
     float* const x = value(t.at);
     std::copy(t.start.begin(), t.start.end(), x);

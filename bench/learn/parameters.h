@@ -9,7 +9,7 @@
 
 namespace saccade::bench {
 
-struct Tensor {
+struct Parameter {
   std::string name;
   int64_t rows, cols;  // a vector has one row
   float mean, sd;      // of its normal start
@@ -32,14 +32,14 @@ class Parameters {
   /// alone, so that models share what they have in common.
   void Start(uint64_t seed);
 
-  const std::vector<Tensor>& tensors() const { return tensors_; }
+  const std::vector<Parameter>& tensors() const { return tensors_; }
   int64_t count() const { return count_; }
   float* value(int64_t at) { return values_.data() + at; }
   const float* value(int64_t at) const { return values_.data() + at; }
   float* gradient(int64_t at) { return gradients_.data() + at; }
 
  private:
-  std::vector<Tensor> tensors_;
+  std::vector<Parameter> tensors_;
   std::vector<float> values_, gradients_;
   int64_t count_ = 0;
 };

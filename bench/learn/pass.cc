@@ -23,9 +23,9 @@ const float* ShiftOf(const Model& model) {
 
 }  // namespace
 
-Result<std::unique_ptr<Pass>> Pass::Make(const Model& model,
-                                         const PassOptions& options,
-                                         Exec& exec) {
+Result<std::unique_ptr<ModelPass>> ModelPass::Make(const Model& model,
+                                                   const PassOptions& options,
+                                                   Exec& exec) {
   if (options.batch < 1 || options.len < 1) {
     return Invalid("a pass needs at least one token");
   }
@@ -41,7 +41,7 @@ Result<std::unique_ptr<Pass>> Pass::Make(const Model& model,
   problem.positions = positions;
   Result<std::unique_ptr<Plan>> plan = MakePlan(*model.spec().variant, problem);
   if (!plan.ok()) return plan.status();
-  std::unique_ptr<Pass> pass(new Pass(model, options, exec));
+  std::unique_ptr<ModelPass> pass(new ModelPass(model, options, exec));
   pass->plan_ = std::move(*plan);
   const Footprint memory = pass->plan_->Memory(exec.slots());
   size_t scratch = memory.forward_scratch;
@@ -57,7 +57,7 @@ Result<std::unique_ptr<Pass>> Pass::Make(const Model& model,
   return pass;
 }
 
-Pass::Pass(const Model& model, const PassOptions& options, Exec& exec)
+ModelPass::ModelPass(const Model& model, const PassOptions& options, Exec& exec)
     : options_(options), exec_(exec) {
   const int64_t n = options.batch * options.len;
   const int64_t width = model.options().width;
@@ -99,18 +99,18 @@ Pass::Pass(const Model& model, const PassOptions& options, Exec& exec)
   partial_.resize(2 * Chunks(n) * std::max(width, mid));
 }
 
-View Pass::Heads(const Rows& rows, int64_t column, int64_t heads,
-                 int64_t dim) const {
+View ModelPass::Heads(const Rows& rows, int64_t column, int64_t heads,
+                      int64_t dim) const {
   return HeadsOf(rows, column, heads, dim, {options_.batch, options_.len});
 }
 
-Inputs Pass::AttentionInputs(const Model& model, const Unit& unit,
-                             const Rows& mid) const {
+Inputs ModelPass::AttentionInputs(const Model& model, const Unit& unit,
+                                  const Rows& mid) const {
   return bench::AttentionInputs(
       model, unit, mid, {options_.batch, options_.len}, plan_->problem());
 }
 
-Inputs Pass::AttentionRead(const Model& model, size_t unit) const {
+Inputs ModelPass::AttentionRead(const Model& model, size_t unit) const {
   const Unit& u = model.units()[unit];
   const Kept& kept = kept_[unit];
   return AttentionInputs(model, u,
@@ -118,7 +118,7 @@ Inputs Pass::AttentionRead(const Model& model, size_t unit) const {
                                         : Shaped(kept.mid, u.mid_cols));
 }
 
-Status Pass::UnitForward(const Model& model, size_t index) {
+Status ModelPass::UnitForward(const Model& model, size_t index) {
   const Unit& unit = model.units()[index];
   const Parameters& p = model.parameters();
   Kept& kept = KeptBy(index);
@@ -144,7 +144,7 @@ Status Pass::UnitForward(const Model& model, size_t index) {
   return {};
 }
 
-void Pass::Score(const Model& model) {
+void ModelPass::Score(const Model& model) {
   const Parameters& p = model.parameters();
   const Rows x = options_.train ? last_x_ : kept_[0].x;
   RmsNorm(x, p.value(model.last_gain()), last_h_, last_inverse_.data(), exec_);
@@ -168,8 +168,8 @@ void Pass::Score(const Model& model) {
   });
 }
 
-Status Pass::Forward(const Model& model, std::span<const int32_t> tokens,
-                     std::span<const int32_t> targets) {
+Status ModelPass::Forward(const Model& model, std::span<const int32_t> tokens,
+                          std::span<const int32_t> targets) {
   const auto n = static_cast<size_t>(options_.batch * options_.len);
   const auto fits = [&](int32_t symbol) {
     return symbol < model.options().symbols;
@@ -196,7 +196,7 @@ Status Pass::Forward(const Model& model, std::span<const int32_t> tokens,
   return {};
 }
 
-Status Pass::UnitBackward(Model& model, size_t index) {
+Status ModelPass::UnitBackward(Model& model, size_t index) {
   const Unit& unit = model.units()[index];
   Parameters& p = model.parameters();
   Kept& kept = kept_[index];
@@ -247,7 +247,7 @@ Status Pass::UnitBackward(Model& model, size_t index) {
   return {};
 }
 
-Status Pass::Backward(Model& model) {
+Status ModelPass::Backward(Model& model) {
   if (!options_.train) return Invalid("the pass keeps nothing for Backward");
   Parameters& p = model.parameters();
   const int64_t width = model.options().width;
@@ -274,7 +274,7 @@ Status Pass::Backward(Model& model) {
   return {};
 }
 
-double Pass::mean_loss() const {
+double ModelPass::mean_loss() const {
   double sum = 0;
   for (const float loss : losses_) sum += loss;
   return scored_ > 0 ? sum / static_cast<double>(scored_) : 0;

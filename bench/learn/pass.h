@@ -27,13 +27,13 @@ struct PassOptions {
 };
 
 /// For one thread at a time; the work inside is spread over the Exec.
-class Pass {
+class ModelPass {
  public:
   /// kUnsupported with the reason when the variant cannot do it: a window it
   /// does not offer, positions that end before `len`.
-  static Result<std::unique_ptr<Pass>> Make(const Model& model,
-                                            const PassOptions& options,
-                                            Exec& exec);
+  static Result<std::unique_ptr<ModelPass>> Make(const Model& model,
+                                                 const PassOptions& options,
+                                                 Exec& exec);
 
   /// Reads tokens [batch, len] and scores targets (negative: not scored). The
   /// losses are in nats, see CrossEntropy.
@@ -69,7 +69,7 @@ class Pass {
     Buffer saved;
   };
 
-  Pass(const Model& model, const PassOptions& options, Exec& exec);
+  ModelPass(const Model& model, const PassOptions& options, Exec& exec);
 
   Kept& KeptBy(size_t unit) { return kept_[options_.train ? unit : 0]; }
   Inputs AttentionInputs(const Model& model, const Unit& unit,

@@ -128,14 +128,14 @@ Result<ProbeReading> ReadProbe(const Probe& probe, const Model& model,
                                const std::function<bool(int64_t)>& tick) {
   constexpr int64_t kTokens = 4096;  // a pass
   const int64_t batch = std::clamp<int64_t>(kTokens / o.len, 1, o.sequences);
-  Result<std::unique_ptr<Pass>> made =
-      Pass::Make(model, {.batch = batch, .len = o.len}, exec);
+  Result<std::unique_ptr<ModelPass>> made =
+      ModelPass::Make(model, {.batch = batch, .len = o.len}, exec);
   if (!made.ok()) return made.status();
   const Result<Sight> sight = Sight::Of(model, o.len, exec);
   if (!sight.ok()) return sight.status();
   const Result<bool> fixed = HasFixedState(model, o.len);
   if (!fixed.ok()) return fixed.status();
-  Pass& pass = **made;
+  ModelPass& pass = **made;
   std::vector<int32_t> tokens(batch * o.len), targets(tokens);
   std::vector<Sample> samples(batch);
   Random random(1, fmt::format("{} test {}", probe.name, o.len));

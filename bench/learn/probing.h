@@ -52,8 +52,9 @@ struct ProbeOptions {
   int64_t sequences = 128;
 };
 
-/// Reads the same sequences for every model. Errors: as Draw and Pass::Make.
-/// `tick` (may be empty) hears of tokens read and returns false to stop.
+/// Reads the same sequences for every model. Errors: as Draw and
+/// ModelPass::Make. `tick` (may be empty) hears of tokens read and returns
+/// false to stop.
 Result<ProbeReading> ReadProbe(const Probe& probe, const Model& model,
                                const ProbeOptions& options, Exec& exec,
                                const std::function<bool(int64_t)>& tick);

@@ -103,9 +103,9 @@ Result<std::vector<double>> LossesOf(const Model& model, std::string_view text,
                                      const std::function<bool(int64_t)>& tick) {
   const auto count = static_cast<int64_t>(begins.size());
   const int64_t batch = shape.batch, len = shape.len;
-  Result<std::unique_ptr<Pass>> made = Pass::Make(model, shape, exec);
+  Result<std::unique_ptr<ModelPass>> made = ModelPass::Make(model, shape, exec);
   if (!made.ok()) return made.status();
-  Pass& pass = **made;
+  ModelPass& pass = **made;
   std::vector<int32_t> tokens(batch * len), targets(batch * len);
   std::vector<double> losses(count * len);
   for (int64_t first = 0; first < count; first += batch) {

@@ -99,7 +99,7 @@ Result<std::vector<TextReading>> ReadBy(const Reader& reader,
 
 /// ReadBy of a model, with the same bytes for every model. `tick(tokens)` (may
 /// be empty) is called now and then and returns false to stop. kUnsupported
-/// also as Pass::Make.
+/// also as ModelPass::Make.
 Result<std::vector<TextReading>> ReadText(
     const Model& model, std::string_view text, const ReadOptions& options,
     Exec& exec, const std::function<bool(int64_t tokens)>& tick);

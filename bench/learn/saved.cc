@@ -25,7 +25,7 @@ constexpr Number kNumbers[] = {{"width", &ModelOptions::width},
                                {"symbols", &ModelOptions::symbols},
                                {"train_len", &ModelOptions::train_len}};
 
-std::vector<int64_t> ShapeOf(const Tensor& t) {
+std::vector<int64_t> ShapeOf(const Parameter& t) {
   if (t.rows == 1) return {t.cols};
   return {t.rows, t.cols};
 }
@@ -74,7 +74,7 @@ bool MayHold(const Safetensors& file, const ModelOptions& o) {
 
 Status Fill(const Safetensors& file, const std::string& path, Model* model) {
   Parameters& parameters = model->parameters();
-  for (const Tensor& t : parameters.tensors()) {
+  for (const Parameter& t : parameters.tensors()) {
     const auto found =
         std::find_if(file.tensors.begin(), file.tensors.end(),
                      [&](const NamedTensor& x) { return x.name == t.name; });
@@ -108,7 +108,7 @@ Status SaveModel(const std::string& path, const Model& model,
     file.about[number.key] = fmt::format("{}", options.*number.member);
   if (options.shift) file.about[kShift] = "1";
   const Parameters& parameters = model.parameters();
-  for (const Tensor& t : parameters.tensors()) {
+  for (const Parameter& t : parameters.tensors()) {
     const float* const values = parameters.value(t.at);
     file.tensors.push_back({t.name, ShapeOf(t), {values, values + t.size()}});
   }

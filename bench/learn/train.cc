@@ -46,10 +46,10 @@ Result<TrainResult> Train(Model& model, const TrainOptions& options,
                           const TrainTick& tick,
                           const Checkpoints& checkpoints) {
   UseOneBlasThread();
-  Result<std::unique_ptr<Pass>> made = Pass::Make(
+  Result<std::unique_ptr<ModelPass>> made = ModelPass::Make(
       model, {.batch = options.batch, .len = options.len, .train = true}, exec);
   if (!made.ok()) return made.status();
-  Pass& pass = **made;
+  ModelPass& pass = **made;
   const Result<double> flops = model.FlopsPerToken(options.len);
   if (!flops.ok()) return flops.status();
   const int64_t n = options.batch * options.len;

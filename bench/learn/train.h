@@ -47,8 +47,8 @@ struct Checkpoints {
 /// is a good one of the same owner: the result is the same to the bit. `tick`
 /// (may be empty) is called after each step with its number and its loss and
 /// returns false to stop. A checkpoint is also written when it stops and at the
-/// end. Errors: as Pass::Make; kInvalid when the loss is no longer finite; kIo
-/// when a checkpoint cannot be written.
+/// end. Errors: as ModelPass::Make; kInvalid when the loss is no longer finite;
+/// kIo when a checkpoint cannot be written.
 Result<TrainResult> Train(Model& model, const TrainOptions& options,
                           const Batches& batches, Exec& exec,
                           const TrainTick& tick,

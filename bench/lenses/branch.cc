@@ -51,8 +51,8 @@ std::vector<int32_t> DrawDistinct(int64_t symbols, int64_t len, uint64_t seed) {
 Result<Ratios> RatiosOn(const Model& model, const std::vector<int32_t>& tokens,
                         Exec& exec) {
   const auto len = static_cast<int64_t>(tokens.size()) / kSequences;
-  const auto pass =
-      Pass::Make(model, {.batch = kSequences, .len = len, .train = true}, exec);
+  const auto pass = ModelPass::Make(
+      model, {.batch = kSequences, .len = len, .train = true}, exec);
   if (!pass.ok()) return pass.status();
   const std::vector<int32_t> targets(tokens.size(), -1);
   const Status status = (*pass)->Forward(model, tokens, targets);

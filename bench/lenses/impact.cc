@@ -21,7 +21,7 @@ constexpr int64_t kLen = 64;
 Result<std::vector<Reading>> Look(const Subject& s, Exec& exec) {
   const Model& model = *s.model;
   const int64_t len = std::min(kLen, model.options().train_len);
-  const auto pass = Pass::Make(model, {.len = len, .train = true}, exec);
+  const auto pass = ModelPass::Make(model, {.len = len, .train = true}, exec);
   if (!pass.ok()) return pass.status();
   Random random(s.seed, "bytes");
   const int64_t bytes = model.options().symbols - 1;  // the last is BOS

@@ -18,8 +18,8 @@ constexpr int64_t kLen = 128, kSequences = 16;
 Result<std::vector<Reading>> Look(const Subject& s, Exec& exec) {
   Model model = *s.model;  // whose gradients are overwritten
   const int64_t len = std::min(kLen, model.options().train_len);
-  const auto pass =
-      Pass::Make(model, {.batch = kSequences, .len = len, .train = true}, exec);
+  const auto pass = ModelPass::Make(
+      model, {.batch = kSequences, .len = len, .train = true}, exec);
   if (!pass.ok()) return pass.status();
   Random random(s.seed, "bytes");
   std::vector<int32_t> tokens(kSequences * len), targets(kSequences * len, -1);

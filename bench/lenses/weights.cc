@@ -184,7 +184,7 @@ Result<Weights> WeightsOf(const Model& model, std::span<const int32_t> tokens,
                           int64_t batch, Exec& exec) {
   const int64_t len = static_cast<int64_t>(tokens.size()) / batch;
   const auto pass =
-      Pass::Make(model, {.batch = batch, .len = len, .train = true}, exec);
+      ModelPass::Make(model, {.batch = batch, .len = len, .train = true}, exec);
   if (!pass.ok()) return pass.status();
   const std::vector<int32_t> targets(tokens.size(), -1);
   const Status status = (*pass)->Forward(model, tokens, targets);
