@@ -122,7 +122,9 @@ class NumPy(unittest.TestCase):
         rng = np.random.default_rng(4)
         q, k, v = (draw(rng, 1, 1, 16, 8) for _ in range(3))
         for name in saccade.variants():
-            extras = [draw(rng, 1, 1, 16, 8)] if name == "gated.gau" else []
+            wanted = saccade.Plan(name, q_len=16, kv_len=16, qk_dim=8,
+                                  mask="causal").extras
+            extras = [draw(rng, 1, 1, 16, 8) for _ in wanted]
             out = saccade.attention(q, k, v, *extras, variant=name, causal=True)
             self.assertTrue(np.isfinite(out).all(), name)
 
