@@ -8,9 +8,3 @@ cmake --preset release >/dev/null
 cmake --build --preset release
 echo "Testing ..."
 ctest --test-dir build/release --output-on-failure
-echo "Fuzzing all parsers, five seconds each ..."
-# Without optimising: the compiler takes longer than the fuzzers.
-cmake --preset fuzz \
-  -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O0 -gline-tables-only" >/dev/null
-cmake --build --preset fuzz
-ctest --test-dir build/fuzz --output-on-failure
