@@ -31,12 +31,15 @@ void Linear(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
   std::vector<Score> w(static_cast<size_t>(p.kv_len));
   ForRows(p, in, out, [&](const Row& x) {
     double sum = 0, sum_size = 0;
+    bool sees = false;
     for (int64_t j = 0; j < p.kv_len; ++j) {
       if (!MaskSees(p, x.i, j)) continue;
+      sees = true;
       w[j] = weight(x, j);
       sum += w[j].value;
       sum_size += w[j].size;
     }
+    if (!sees) return;
     // Of two, max keeps a NaN in first place.
     sum = std::max(sum, least) + epsilon;
     double relative = sum_size / std::abs(sum);

@@ -396,6 +396,46 @@ TEST_CASE("efficient attention divides by running sums, however keys rise") {
   CHECK(Near(run.Out(), want));
 }
 
+// Trap 3, at its worst: the last key's features are e^100 those of the others.
+TEST_CASE("random features of a late, large key leave earlier results alone") {
+  const Problem p = Square(100, Mask::kCausal, 1);
+  Run run("linear.favor", p);
+  const std::vector<double> before = run.Out();
+  for (int64_t c = 0; c < p.qk_dim; ++c)
+    run.data.k[99 * p.qk_dim + c] = 40 * run.data.q[c];
+  const std::vector<double> after = run.Out();
+  CHECK(std::equal(before.begin(), before.end() - p.v_dim, after.begin()));
+  CHECK(
+      !std::equal(before.end() - p.v_dim, before.end(), after.end() - p.v_dim));
+}
+
+TEST_CASE("more random features come closer to softmax") {
+  const Problem p = Square(64, Mask::kCausal, 1);
+  const auto scaled = [&](const std::string& spec) {
+    Run run(spec, p);
+    for (double& x : run.data.q) x /= 2;
+    return run.Out();
+  };
+  const std::vector<double> want = scaled("softmax.flash");
+  const auto error = [&](int features) {
+    double square = 0;
+    for (const int seed : {1, 2, 3, 4}) {
+      const std::vector<double> out =
+          scaled("linear.favor:features=" + std::to_string(features) +
+                 ",seed=" + std::to_string(seed));
+      for (size_t n = 0; n < out.size(); ++n)
+        square += (out[n] - want[n]) * (out[n] - want[n]);
+    }
+    return std::sqrt(square / static_cast<double>(4 * want.size()));
+  };
+  const double few = error(20), more = error(320), most = error(5120);
+  MESSAGE("error of 20, 320, 5120 features: " << few << ", " << more << ", "
+                                              << most);
+  // As one over the root of their number: a quarter each time.
+  CHECK(more < few / 2);
+  CHECK(most < more / 2);
+}
+
 TEST_CASE("retention's heads fade by 1 - 2^(-5-h), and are normed") {
   const Problem p = Square(60, Mask::kCausal);
   Run run("recurrent.retention", p);

@@ -79,7 +79,7 @@ class ForwardTask {
       ScanStretch piece = s;
       int64_t tokens = s.count;
       if (s.keys) {
-        const KeyFrames<T, Map> keys(spec_, frame_, at_.key);
+        const KeyFrames<T, Map> keys(spec_, frame_, at_.key, room_);
         keys.Load(call_.k, b_, kv_, {s.begin, s.count});
         if (keys.Move(0, at_.fade)) {
           FadeRows(at_.fade, run_.rows, panels_.size(), state_);
@@ -109,7 +109,8 @@ class ForwardTask {
     if (s.queries) {
       for (int64_t g = 0; g < group_; ++g)
         LoadFeatures<Map, T>(spec_, call_.q, b_, Head(g), queries,
-                             call_.first + line_.query_position, at_.query, g);
+                             call_.first + line_.query_position, at_.query, g,
+                             room_);
       run_.out =
           own ? OwnRows<float>(call_.out, b_, Head(0), queries.first) : at_.out;
     }
@@ -134,7 +135,7 @@ class ForwardTask {
       const Tokens keys{s.begin, s.count};
       if constexpr (!Map::kFramed)
         LoadFeatures<Map, T>(spec_, call_.k, b_, kv_, keys, call_.first,
-                             at_.key, 0);
+                             at_.key, 0, room_);
       if (IsPlainRow(call_.v) && tokens == s.count) {
         run_.value = OwnRows<const float>(call_.v, b_, kv_, s.begin);
         return;
@@ -177,6 +178,7 @@ class ForwardTask {
   const Interval panels_;
   Arena arena_;
   const ScanForwardTask at_;
+  const FeatureRoom room_{at_.random, at_.scratch};
   const ScanState& state_;
   const ScanFrame& frame_;
   ScanAhead ahead_;

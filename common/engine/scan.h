@@ -31,9 +31,22 @@ enum class FeatureMap : uint8_t {
   /// Of a query its softmax, of a key e^x over the sum of those of all keys up
   /// to the query, each element by itself.
   kSoftmax,
+  /// Positive random features, see SetRandomFeatures().
+  kRandom,
 };
 
 enum class ReadOut : uint8_t { kPlain, kNormalised, kClamped };
+
+/// The table of kRandom: half of sqrt(scale) w, and its transpose, in panels as
+/// a state is, for the kernel that reads a state adds two halves.
+struct ScanRandom {
+  struct alignas(64) Line {
+    float x[16];
+  };
+  std::vector<Line> to_features;  // [panel][qk_dim][kScanPanel]
+  std::vector<Line> to_elements;  // [panel][features][kScanPanel]
+  float scale, beside;
+};
 
 /// What is computed: a description, made once per plan.
 struct ScanSpec {
@@ -51,12 +64,21 @@ struct ScanSpec {
   /// Not 0: out is normalised row by row and multiplied by a gate, Inputs::
   /// extra[0]; see scan_norm.h. This is its epsilon. Of MakeScanPlan() only.
   float norm = 0;
+  int64_t features = 0;  // of kRandom
+  std::shared_ptr<const ScanRandom> random = nullptr;
   double turn = 0;                 // radians a position, of kTurnedRelu; with
   std::vector<double> turns = {};  //   the table that SetTurn() makes
 };
 
 /// Gives a spec its features kTurnedRelu.
 void SetTurn(double radians, ScanSpec* spec);
+
+/// Gives a spec its features kRandom, of rows w_r [features, qk_dim]:
+///   phi(x)_r = e^(l_r) + beside e^(max_r l_r)
+///   l_r = sqrt(scale) w_r.x - scale |x|^2 / 2
+/// to be read normalised: a common factor of a row is left out.
+void SetRandomFeatures(const std::vector<float>& rows, float scale,
+                       double beside, ScanSpec* spec);
 
 /// How many features phi makes of a row of q or k.
 int64_t ScanFeatures(const ScanSpec& spec);

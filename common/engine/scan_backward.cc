@@ -98,7 +98,7 @@ class BackwardTask {
     for (int64_t g = 0; s.queries && g < group_; ++g)
       LoadFeatures<Map, T>(spec_, call_.forward.q, b_, Head(g),
                            Queries(s, reverse), line_.query_position, at.query,
-                           g);
+                           g, {at.random, at.scratch});
   }
 
   // The next run's rows of all that backward reads.
@@ -170,7 +170,7 @@ class QueryTask : BackwardTask<T, Map> {
     while (s.count > 0) {
       ScanStretch piece = s;
       if (s.keys) {
-        const KeyFrames<T, Map> keys(spec_, at_.frame, at_.key);
+        const KeyFrames<T, Map> keys(spec_, at_.frame, at_.key, room_);
         keys.Load(call_.forward.k, b_, kv_, Keys(s, false));
         if (keys.Move(0, at_.fade)) {
           FadeColumns(at_.fade, run_.rows, panels_.size(), at_.dq);
@@ -190,7 +190,7 @@ class QueryTask : BackwardTask<T, Map> {
     if constexpr (!Map::kFramed)
       if (s.keys)
         LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, false), 0,
-                             at_.key, 0);
+                             at_.key, 0, room_);
     Base::Load(s, false, at_);
     Base::LoadQueries(s, false, at_);
     run_.count = s.count;
@@ -207,8 +207,8 @@ class QueryTask : BackwardTask<T, Map> {
     if constexpr (Map::kSums) DivideGradients(s);
     for (int64_t g = 0; g < run_.readers; ++g)
       StoreFeatures<Map, T>(spec_, at_.out, at_.query, g, queries,
-                            line_.query_position, panels_, call_.dq, b_,
-                            Head(g));
+                            line_.query_position, panels_, call_.forward.q,
+                            call_.dq, b_, Head(g), room_);
   }
 
   // Of gradients by features over their sums, those by the features.
@@ -230,6 +230,7 @@ class QueryTask : BackwardTask<T, Map> {
   const Interval panels_;
   Arena arena_;
   const ScanBackwardTask at_;
+  const FeatureRoom room_{at_.random, at_.scratch};
   ScanAhead ahead_;
   ScanRun run_;
 };
@@ -283,7 +284,7 @@ class KeyTask : BackwardTask<T, Map> {
         if (s.keys) return InFrames(s);
       } else if (s.keys) {
         LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, true), 0,
-                             at_.key, 0);
+                             at_.key, 0, room_);
       }
       OneRun(s, at_.key);
     });
@@ -296,7 +297,7 @@ class KeyTask : BackwardTask<T, Map> {
         call_.forward.frames +
             ScanFrameAt(spec_, line_, b_, kv_, s.begin, call_.forward.k.len),
         at_.frame.width, at_.frame.at);
-    const KeyFrames<T, Map> keys(spec_, at_.frame, at_.key);
+    const KeyFrames<T, Map> keys(spec_, at_.frame, at_.key, room_);
     keys.Load(call_.forward.k, b_, kv_, Keys(s, false));
     int64_t begins[kScanRun + 1];
     int pieces = 0;
@@ -347,9 +348,9 @@ class KeyTask : BackwardTask<T, Map> {
       ScanOneRun(dk_, at_.scratch, at_.dk);
       if constexpr (Map::kSums) TakeSums(s);
       if (s.keys)
-        StoreFeatures<typename Map::Key, T>(spec_, at_.out, key, 0,
-                                            Keys(s, true), 0, k_panels_,
-                                            call_.dk, b_, kv_);
+        StoreFeatures<typename Map::Key, T>(
+            spec_, at_.out, key, 0, Keys(s, true), 0, k_panels_,
+            call_.forward.k, call_.dk, b_, kv_, room_);
     }
     if (!v_panels_.empty()) Values(s);
   }
@@ -389,6 +390,7 @@ class KeyTask : BackwardTask<T, Map> {
   const Interval k_panels_, v_panels_;
   Arena arena_;
   const ScanBackwardTask at_;
+  const FeatureRoom room_{at_.random, at_.scratch};
   ScanAhead ahead_;
   ScanRun dk_, dv_;
 };

@@ -87,7 +87,8 @@ inline Interval ScanShare(int64_t columns, int64_t share, int64_t shares) {
 
 /// Where an element's gradient needs all features, a share has all or none.
 inline bool IsWhole(const ScanSpec& spec) {
-  return spec.feature == FeatureMap::kSoftmax;
+  return spec.feature == FeatureMap::kSoftmax ||
+         spec.feature == FeatureMap::kRandom;
 }
 inline int64_t QueryShares(const ScanSpec& spec) {
   return IsWhole(spec) ? 1 : ScanShares(spec, ScanFeatures(spec));
@@ -132,6 +133,7 @@ inline bool HasSums(const ScanSpec& spec) {
 
 /// Floats of a frame: one a feature, or none.
 inline int64_t ScanFrameWidth(const ScanSpec& spec) {
+  if (spec.feature == FeatureMap::kRandom) return kScanPad;  // all alike
   return spec.feature == FeatureMap::kSoftmax
              ? ScanRoundUp(ScanFeatures(spec), kScanPad)
              : 0;
@@ -188,6 +190,18 @@ inline ScanRows<const float> ReadOnly(const ScanRows<float>& rows) {
   return {rows.data, rows.stride, rows.head};
 }
 
+/// What random features are made of: a run's elements, and its largest
+/// exponents, each kScanPad times. Nothing for other features.
+struct ScanRandomRows {
+  ScanRandomRows(Arena& arena, const ScanSpec& spec)
+      : elements(TakeRows(arena, 1, Tokens(spec), spec.qk_dim)),
+        most(TakeRows(arena, 1, Tokens(spec), kScanPad)) {}
+  static int64_t Tokens(const ScanSpec& spec) {
+    return spec.feature == FeatureMap::kRandom ? ScanRunLength(spec) : 0;
+  }
+  ScanRows<float> elements, most;
+};
+
 struct ScanForwardTask {
   ScanForwardTask(Arena& arena, const ScanSpec& spec)
       : query(TakeRows(arena, ScanGroup(spec), ScanRunLength(spec),
@@ -198,11 +212,13 @@ struct ScanForwardTask {
         factor(arena.Take<float>(ScanGroup(spec) * kScanRun)),
         decay(arena.Take<float>(kScanRun)),
         fade(arena.Take<float>(ScanFadeFloats(spec))),
+        random(arena, spec),
         scratch(arena, ScanFeatures(spec), ScanGroup(spec)) {}
   ScanRows<float> query, key, value, out;
   float* factor;
   float* decay;
   float* fade;  // what a move of the frame multiplies features by
+  ScanRandomRows random;
   ScanScratch scratch;
 };
 
@@ -269,6 +285,7 @@ struct ScanBackwardTask {
                      std::max(ScanFeatures(spec), spec.v_dim))),
         decay(arena.Take<float>(kScanRun)),
         fade(arena.Take<float>(ScanFadeFloats(spec))),
+        random(arena, spec),
         moves(TakeRows(arena, 1, dq_panels > 0 ? 0 : ScanRunLength(spec),
                        ScanFadeFloats(spec))),
         frame(arena, spec),
@@ -281,7 +298,8 @@ struct ScanBackwardTask {
   ScanRows<float> value, gradient;
   ScanRows<float> out;
   float* decay;
-  float* fade;            // what a move of the frame multiplies features by
+  float* fade;  // what a move of the frame multiplies features by
+  ScanRandomRows random;
   ScanRows<float> moves;  // the same, of each move in a run
   ScanFrame frame;
   ScanScratch scratch;

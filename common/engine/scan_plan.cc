@@ -189,10 +189,39 @@ void SetTurn(double radians, ScanSpec* spec) {
   }
 }
 
+void SetRandomFeatures(const std::vector<float>& rows, float scale,
+                       double beside, ScanSpec* spec) {
+  const int64_t d = spec->qk_dim, m = std::ssize(rows) / d;
+  const auto panels = [](int64_t n) { return ScanRoundUp(n, kScanPanel); };
+  auto random = std::make_shared<ScanRandom>();
+  random->scale = scale;
+  random->beside = static_cast<float>(beside);
+  constexpr int64_t kLine = std::size(ScanRandom::Line().x);
+  random->to_features.resize(panels(m) * d / kLine);
+  random->to_elements.resize(panels(d) * m / kLine);
+  float* const to_features = random->to_features.data()->x;
+  float* const to_elements = random->to_elements.data()->x;
+  const double half = std::sqrt(static_cast<double>(scale)) / 2;
+  for (int64_t r = 0; r < m; ++r)
+    for (int64_t c = 0; c < d; ++c) {
+      const auto x = static_cast<float>(half * rows[r * d + c]);
+      to_features[(r / kScanPanel * d + c) * kScanPanel + r % kScanPanel] = x;
+      to_elements[(c / kScanPanel * m + r) * kScanPanel + c % kScanPanel] = x;
+    }
+  spec->feature = FeatureMap::kRandom;
+  spec->features = m;
+  spec->random = std::move(random);
+}
+
 int64_t ScanFeatures(const ScanSpec& spec) {
-  return spec.feature == FeatureMap::kTurnedRelu
-             ? 2 * ScanRoundUp(spec.qk_dim, kScanPad)
-             : spec.qk_dim;
+  switch (spec.feature) {
+    case FeatureMap::kTurnedRelu:
+      return 2 * ScanRoundUp(spec.qk_dim, kScanPad);
+    case FeatureMap::kRandom:
+      return spec.features;
+    default:
+      return spec.qk_dim;
+  }
 }
 
 std::unique_ptr<Plan> MakeScanPlan(const Problem& problem, ScanSpec spec) {

@@ -89,6 +89,14 @@ struct PowerMap : MapTraits<PowerMap> {
   }
 };
 
+/// Random features: of keys exponents, for a frame decides of what; of queries
+/// relative to their largest. scan_random-inl.h.
+struct RandomKeyMap : MapTraits<RandomKeyMap> {};
+struct RandomMap {
+  using Key = RandomKeyMap;
+  static constexpr bool kFramed = true, kSums = false;
+};
+
 /// Softmax over a query's elements; not of elements: LoadSoftmaxRow,
 /// StoreSoftmaxRow.
 struct SoftmaxMap {

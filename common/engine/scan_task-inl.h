@@ -15,6 +15,7 @@
 
 #include "engine/scan_frame-inl.h"
 #include "engine/scan_passes.h"
+#include "engine/scan_random-inl.h"
 #include "engine/scan_rows-inl.h"
 #include "engine/scan_run-inl.h"
 
@@ -131,12 +132,29 @@ struct RunTurns {
   float cos[kScanRun], sin[kScanRun];
 };
 
+/// Buffers of a task for features that are no map of elements.
+struct FeatureRoom {
+  const ScanRandomRows& random;
+  const ScanScratch& scratch;
+};
+
 /// phi of a head's rows of a stretch; row 0 of the view stands at `position`.
 template <class Map, class T>
 void LoadFeatures(const ScanSpec& spec, const ConstView& view, int64_t b,
                   int64_t h, const Tokens& tokens, int64_t position,
-                  const ScanRows<float>& to, int64_t to_head) {
-  if constexpr (std::is_same_v<Map, TurnedReluMap>) {
+                  const ScanRows<float>& to, int64_t to_head,
+                  const FeatureRoom& room) {
+  if constexpr (std::is_same_v<Map, RandomKeyMap> ||
+                std::is_same_v<Map, RandomMap>) {
+    LoadRows<IdentityMap, T>(view, b, h, tokens, room.random.elements, 0);
+    const ScanRows<float> rows{to.At(to_head, 0), to.stride, to.head};
+    RandomExponents(spec, room.random, tokens.count, rows, room.scratch);
+    if constexpr (std::is_same_v<Map, RandomMap>)
+      for (int64_t t = 0; t < tokens.count; ++t) {
+        const float most = *room.random.most.At(0, t);
+        RandomPowers(spec, most, most, rows.At(0, t));
+      }
+  } else if constexpr (std::is_same_v<Map, TurnedReluMap>) {
     const RunTurns turns(spec, tokens, position);
     for (int64_t t = 0; t < tokens.count; ++t) {
       const int64_t row = tokens.Row(t), at = row - tokens.first;
@@ -153,13 +171,28 @@ void LoadFeatures(const ScanSpec& spec, const ConstView& view, int64_t b,
 }
 
 /// Of gradients by features, at the columns of some panels, the gradients by
-/// what the features were made of.
+/// what the features were made of, which `source` has. May overwrite `from`.
 template <class Map, class T>
 void StoreFeatures(const ScanSpec& spec, const ScanRows<float>& from,
                    const ScanRows<float>& feature, int64_t from_head,
                    const Tokens& tokens, int64_t position, Interval panels,
-                   const View& view, int64_t b, int64_t h) {
-  if constexpr (std::is_same_v<Map, TurnedReluMap>) {
+                   const ConstView& source, const View& view, int64_t b,
+                   int64_t h, const FeatureRoom& room) {
+  if constexpr (std::is_same_v<Map, RandomKeyMap> ||
+                std::is_same_v<Map, RandomMap>) {
+    const ScanRows<float> rows{from.At(from_head, 0), from.stride, from.head};
+    float sums[kScanRun];
+    for (int64_t t = 0; t < tokens.count; ++t)
+      sums[t] = RandomSlopes(spec, feature.At(from_head, t), rows.At(0, t));
+    ReadTable(spec.random->to_elements, ScanFeatures(spec), view.dim, rows,
+              tokens.count, room.random.elements, room.scratch);
+    for (int64_t t = 0; t < tokens.count; ++t) {
+      const int64_t row = tokens.Row(t);
+      StoreMinus(room.random.elements.At(0, t), source.Row<T>(b, h, row),
+                 spec.random->scale * sums[t], view.dim,
+                 view.Row<T>(b, h, row));
+    }
+  } else if constexpr (std::is_same_v<Map, TurnedReluMap>) {
     if (panels.empty()) return;
     const RunTurns turns(spec, tokens, position);
     const int64_t column = panels.begin * kScanPanel, first = column / 2;
@@ -186,30 +219,45 @@ template <class T, class Map>
 class KeyFrames {
  public:
   KeyFrames(const ScanSpec& spec, const ScanFrame& frame,
-            const ScanRows<float>& rows)
-      : spec_(spec), frame_(frame), rows_(rows) {}
+            const ScanRows<float>& rows, const FeatureRoom& room)
+      : spec_(spec), frame_(frame), rows_(rows), room_(room) {}
 
   void Load(const ConstView& view, int64_t b, int64_t kv,
             const Tokens& tokens) const {
-    LoadFeatures<typename Map::Key, T>(spec_, view, b, kv, tokens, 0, rows_, 0);
+    LoadFeatures<typename Map::Key, T>(spec_, view, b, kv, tokens, 0, rows_, 0,
+                                       room_);
   }
-  /// Moves the frame to token t; `factor` is what sums are to be multiplied by.
+  /// Moves the frame to token t; `factor` is what sums are to be multiplied by,
+  /// feature by feature.
   bool Move(int64_t t, float* factor) const {
-    return MoveFrame(rows_.At(0, t), frame_, factor);
+    const bool moved = MoveFrame(Exponents().At(0, t), frame_, factor);
+    if constexpr (kRandom) std::fill_n(factor, ScanFadeFloats(spec_), *factor);
+    return moved;
   }
   /// How many of `count` tokens from t on the frame holds.
   int64_t Held(int64_t t, int64_t count) const {
-    return RowsInFrame(rows_, t, count, frame_);
+    return RowsInFrame(Exponents(), t, count, frame_);
   }
   void ToFeatures(int64_t t, int64_t count) const {
     for (int64_t end = t + count; t < end; ++t)
-      PowersInFrame(spec_.qk_dim, frame_, rows_.At(0, t));
+      if constexpr (kRandom)
+        RandomPowers(spec_, *room_.random.most.At(0, t), *frame_.at,
+                     rows_.At(0, t));
+      else
+        PowersInFrame(spec_.qk_dim, frame_, rows_.At(0, t));
   }
 
  private:
+  static constexpr bool kRandom = std::is_same_v<Map, RandomMap>;
+  // What the frame is held against.
+  const ScanRows<float>& Exponents() const {
+    return kRandom ? room_.random.most : rows_;
+  }
+
   const ScanSpec& spec_;
   const ScanFrame& frame_;
   const ScanRows<float>& rows_;
+  const FeatureRoom& room_;
 };
 
 // Calls task with the element type and the feature map of a spec.
@@ -227,6 +275,8 @@ void Specialise(const ScanSpec& spec, F task) {
         return task(element, TurnedReluMap());
       case FeatureMap::kSoftmax:
         return task(element, SoftmaxMap());
+      case FeatureMap::kRandom:
+        return task(element, RandomMap());
     }
   };
   if (spec.dtype == DType::kF32)
