@@ -1,11 +1,14 @@
-"""What a call from Python costs beyond its arithmetic, on NumPy arrays.
+"""What a call from Python costs beyond its arithmetic.
 
-    python3 bench/overhead.py     (SACCADE_LIBRARY: the C library, unless the
-                                   package is installed)
+    python3 bench/overhead.py [VARIANT...]   (SACCADE_LIBRARY: the C library,
+                                              unless the package is installed)
 
-`saccade_kernels --overhead` says the same of C++ and C: a forward pass over 16
-tokens of one head 64 wide, of which the arithmetic is what one more such
-sequence adds to a batch.
+A forward pass over 16 tokens of one head 64 wide, f32, causal, on one thread;
+its arithmetic is what one more such sequence adds to a batch. Tensors of
+PyTorch are tried where it is installed. Times are the thread's own processor
+time, so that a busy machine disturbs them little: medians of 41 rounds, in each
+of which every face has its turn. `saccade_kernels --overhead` says the same of
+C++ and C.
 """
 
 import pathlib
@@ -21,47 +24,74 @@ except ImportError:
     import saccade
 import numpy as np
 
-MORE = 32  # sequences that tell what one of them adds
+try:
+    import torch
+except ImportError:
+    torch = None
+
+ROUNDS = 41
+ROUND = 2e6  # nanoseconds of each call in a round
+MORE = 32    # sequences that tell what one of them adds
 
 
-def nanoseconds(call):
-    """The median of some rounds, each of enough calls for the clock."""
-    calls, rounds = 1, []
-    while len(rounds) < 41:
-        start = time.perf_counter_ns()
-        for _ in range(calls):
-            call()
-        spent = time.perf_counter_ns() - start
-        if spent < 2e6:
-            calls *= 2
-        else:
-            rounds.append(spent / calls)
-    return statistics.median(rounds)
+def spent(call, times):
+    start = time.thread_time_ns()
+    for _ in range(times):
+        call()
+    return time.thread_time_ns() - start
 
 
-def arrays(batch):
-    return np.full((batch, 1, 16, 64), .1, np.float32)
+def medians(calls):
+    """Nanoseconds of each call."""
+    times = []
+    for call in calls:
+        n = 1
+        while spent(call, n) < ROUND:
+            n *= 2
+        times.append(n)
+    rounds = [[spent(call, n) / n for call, n in zip(calls, times)]
+              for _ in range(ROUNDS)]
+    return [statistics.median(column) for column in zip(*rounds)]
+
+
+def arrays(batch, inputs):
+    return [np.full((batch, 1, 16, 64), .1, np.float32) for _ in range(inputs)]
+
+
+def faces(name):
+    """The calls to time: of more sequences, then one by each face."""
+    plan, many = (saccade.Plan(name, batch=batch, q_len=16, kv_len=16,
+                               qk_dim=64, mask="causal", threads=1)
+                  for batch in (1, 1 + MORE))
+    inputs = 3 + len(plan.extras)
+    x, more = arrays(1, inputs), arrays(1 + MORE, inputs)
+    out, more_out = np.empty_like(x[0]), np.empty_like(more[0])
+    options = dict(variant=name, causal=True, threads=1)
+    calls = [lambda: many.forward(*more, out=more_out),
+             lambda: plan.forward(*x, out=out),
+             lambda: plan.forward(*x),
+             lambda: saccade.attention(*x, **options)]
+    if torch:
+        t = [torch.from_numpy(a) for a in x]
+        calls.append(lambda: saccade.attention(*t, **options))
+    return calls
 
 
 def main():
+    columns = ["Plan, out=", "Plan", "attention()"] + ["torch"] * bool(torch)
     print("nanoseconds a call, and how many of them are not arithmetic\n\n"
-          f"{'variant':18} {'arithmetic':>10} {'attention()':>15} "
-          f"{'Plan.forward':>15}")
-    for name in saccade.variants():
-        x, many = arrays(1), arrays(1 + MORE)
-        options = dict(q_len=16, kv_len=16, qk_dim=64, mask="causal", threads=1)
-        plan = saccade.Plan(name, **options)
-        wide = saccade.Plan(name, batch=1 + MORE, **options)
-        tensors = 3 + len(plan.extras)
-        inputs, out = [x] * tensors, np.empty_like(x)
-        more, more_out = [many] * tensors, np.empty_like(many)
-        one = nanoseconds(lambda: plan.forward(*inputs, out=out))
-        arithmetic = (nanoseconds(lambda: wide.forward(*more, out=more_out)) -
-                      one) / MORE
-        easy = nanoseconds(lambda: saccade.attention(
-            *inputs, variant=name, causal=True, threads=1))
-        print(f"{name:18} {arithmetic:10.0f} "
-              + " ".join(f"{t:8.0f} {t - arithmetic:6.0f}" for t in (easy, one)))
+          f"{'variant':20} {'arithmetic':>10}" +
+          "".join(f" {column:>14}" for column in columns))
+    beyond = []
+    for name in sys.argv[1:] or saccade.variants():
+        many, *each = medians(faces(name))
+        arithmetic = (many - each[0]) / MORE
+        beyond.append([t - arithmetic for t in each])
+        print(f"{name:20} {arithmetic:10.0f}" + "".join(
+            f" {t:7.0f} {b:6.0f}" for t, b in zip(each, beyond[-1])),
+            flush=True)
+    print(f"{'median':31}" + "".join(
+        f" {statistics.median(column):14.0f}" for column in zip(*beyond)))
 
 
 if __name__ == "__main__":

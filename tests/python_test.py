@@ -3,10 +3,12 @@
     python3 tests/python_test.py    (SACCADE_LIBRARY: the C library)
 """
 
+import concurrent.futures
 import pathlib
 import random
 import sys
 import unittest
+import weakref
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "common/python"))
 
@@ -40,6 +42,12 @@ def softmax_attention(q, k, v, causal, mask=None, softcap=0):
 
 def draw(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
 
 
 def mask_shape(b, h, tq, tk):
@@ -127,6 +135,60 @@ class NumPy(unittest.TestCase):
             extras = [draw(rng, 1, 1, 16, 8) for _ in wanted]
             out = saccade.attention(q, k, v, *extras, variant=name, causal=True)
             self.assertTrue(np.isfinite(out).all(), name)
+
+    def test_plans_are_kept_by_what_arrays_are_like(self):
+        rng = np.random.default_rng(9)
+        x = [draw(rng, 1, 3, 8, 4) for _ in range(3)]
+        turned = [np.ascontiguousarray(a.transpose(0, 2, 1, 3))
+                  .transpose(0, 2, 1, 3) for a in x]
+        backwards = [a[:, :, ::-1] for a in x]
+        want = saccade.attention(*x).copy()
+        for _ in range(3):  # of the same shapes, by turns
+            for arrays, expected in [(x, want), (turned, want),
+                                     (backwards, want[:, :, ::-1])]:
+                np.testing.assert_allclose(saccade.attention(*arrays), expected,
+                                           rtol=1e-5)
+        moved = x[0].copy()
+        saccade.attention(moved, x[1], x[2])
+        moved.shape = 1, 3, 4, 8
+        with self.assertRaisesRegex(saccade.SaccadeError, "shape"):
+            saccade.attention(moved, x[1], x[2])
+        out = np.empty((1, 8, 3, 4), np.float32).transpose(0, 2, 1, 3)
+        for _ in range(2):
+            out[:] = 0
+            self.assertIs(saccade.attention(*x, out=out), out)
+            np.testing.assert_array_equal(out, want)
+
+    def test_plans_go_when_they_are_many(self):
+        x = np.ones((1, 1, 4, 8), np.float32)
+        plans = saccade._plan._local.plans
+        saccade.clear_cache()
+        saccade.attention(x, x, x)
+        first = weakref.ref(next(iter(plans.values())))
+        self.assertIsNotNone(first())
+        for n in range(1, 101):
+            saccade.attention(x, x, x, scale=n)
+        self.assertEqual(len(plans), saccade._plan._MOST_PLANS)
+        self.assertIsNone(first())  # at once: no cycles hold its memory
+        with self.assertRaises(saccade.SaccadeError):
+            saccade.attention(x, x, x, scale=-1, out=x[:, :, :2])
+        saccade.clear_cache()
+        self.assertFalse(plans)
+
+    def test_threads_have_plans_of_their_own(self):
+        rng = np.random.default_rng(10)
+        x = [draw(rng, 1, 2, 65, 16) for _ in range(4)]
+        want = [saccade.attention(a, a, a, causal=True) for a in x]
+
+        def again(a, expected):
+            for _ in range(50):
+                out = saccade.attention(a, a, a, causal=True)
+                if not np.array_equal(out, expected):
+                    return False
+            return True
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            self.assertTrue(all(pool.map(again, x, want)))
 
     def test_what_is_wrong_is_said(self):
         x = np.zeros((1, 1, 4, 8), np.float32)
@@ -225,6 +287,45 @@ class Torch(unittest.TestCase):
             ours(x, x, x, attn_mask=mask, is_causal=True)
         with self.assertRaisesRegex(saccade.SaccadeError, "float64"):
             ours(x, x, x, attn_mask=mask.double())
+
+    def test_tensors_as_they_come(self):
+        torch.manual_seed(11)
+        x = torch.randn(1, 2, 8, 4)
+        want = saccade.attention(x, x, x, causal=True)
+        wide = torch.randn(1, 2, 8, 8)
+        wide[..., ::2] = x
+        turned = x.transpose(2, 3).contiguous().transpose(2, 3)
+        for same in (wide[..., ::2], turned, torch.nn.Parameter(x)):
+            for _ in range(2):
+                torch.testing.assert_close(
+                    saccade.attention(same, same, same, causal=True), want)
+        out = torch.empty_like(x)
+        self.assertIs(saccade.attention(x, x, x, causal=True, out=out), out)
+        torch.testing.assert_close(out, want)
+
+    def test_what_tensors_do_not_offer_is_said(self):
+        x = torch.randn(1, 1, 4, 4)
+        grows = x.clone().requires_grad_()
+        for wrong, says in [
+                (lambda: saccade.attention(x, x.numpy(), x), "PyTorch's as q"),
+                (lambda: saccade.attention(x.numpy(), x, x), "NumPy's as q"),
+                (lambda: saccade.attention(x, x, x, out=x.numpy()), "library"),
+                (lambda: saccade.attention(grows, x, x, out=x.clone()),
+                 "gradients"),
+                (lambda: saccade.attention(x.double(), x, x), "float64"),
+                (lambda: saccade.attention(x[0, 0, 0, 0], x, x), "width"),
+                (lambda: saccade.attention(x.to("meta"), x, x), "CPU"),
+                (lambda: saccade.attention(
+                    x, x, x, attn_mask=torch.ones(4, 4, device="meta")),
+                 "CPU")]:
+            with self.assertRaisesRegex(saccade.SaccadeError, says):
+                wrong()
+        out = saccade.attention(grows, x, x)
+        with self.assertRaisesRegex(RuntimeError, "once_differentiable"):
+            torch.autograd.grad(
+                torch.autograd.grad(out.square().sum(), grows,
+                                    create_graph=True)[0]
+                .sum(), grows)
 
     def test_gradients_of_other_variants(self):
         x = [torch.randn(1, 2, 9, 4, requires_grad=True) for _ in range(3)]

@@ -77,10 +77,13 @@ def sized(kind):
 def _open():
     name = "libsaccade_c.so"
     chosen = os.environ.get("SACCADE_LIBRARY")
-    if chosen:
-        return ctypes.CDLL(chosen)
     beside = pathlib.Path(__file__).parent / name
-    return ctypes.CDLL(str(beside) if beside.exists() else name)
+    try:
+        return ctypes.CDLL(chosen or str(beside if beside.exists() else name))
+    except OSError as e:
+        raise ImportError(f"{e}: install the package (pip install "
+                          "./common/python), or set SACCADE_LIBRARY to the "
+                          f"path of {name}") from None
 
 
 lib = _open()

@@ -1,20 +1,22 @@
 """Plans: one variant made for one problem, with the memory it needs."""
 
-import collections
-import ctypes
+import functools
 import threading
 from ctypes import byref, c_void_p
 
 import numpy as np
 
-from saccade._library import (Bytes, Footprint, Gradients, Inputs, MaskView,
-                              Outputs, Problem, SaccadeError, Tensor, check,
-                              exec_of, inputs_of, lib, sized)
+from saccade._arrays import (BF16, F32, NumPy, describe, describe_mask, kind_of,
+                             library_of, like)
+from saccade._library import (Bytes, Footprint, Gradients, Inputs, Outputs,
+                              Problem, SaccadeError, Tensor, check, exec_of,
+                              inputs_of, lib, sized)
 
+DTYPES = {"float32": F32, "bfloat16": BF16}
 MASKS = {"none": 0, "causal": 1, "causal_top_left": 2}
 ATTN_MASKS = {"none": 0, "boolean": 1, "additive": 2}
-F32, BF16 = 0, 1
 _NONE = Bytes(None, 0)
+_NOTHING_YET = ()
 _forward = lib.saccade_forward
 
 
@@ -24,111 +26,54 @@ def _aligned(size):
         return None, _NONE
     raw = np.empty(size + 64, np.uint8)
     at = raw.ctypes.data
-    start = -at % 64
-    return raw, Bytes(at + start, size)
+    return raw, Bytes(at + -at % 64, size)
 
 
-class _NumPy:
-    """How NumPy's arrays are read and made."""
-    dtypes = {np.dtype(np.float32): F32}
-    elements = {np.dtype(np.bool_): 0, np.dtype(np.float32): 1}
+class _Call:
+    """Arrays of one description, as the library reads them: described once,
+    then told where each pass finds them."""
 
-    @staticmethod
-    def pointer(x):
-        return x.__array_interface__["data"][0]
+    def __init__(self, library, q, k, v, extras, attn_mask):
+        self._in, self._out = sized(Inputs), sized(Outputs)
+        # Views of the structures: each asked of them is a new object.
+        self._q, self._k, self._v = self._in.q, self._in.k, self._in.v
+        self._rest = [self._in.extra[n] for n in range(len(extras))]
+        for x, to in zip((q, k, v, *extras),
+                         (self._q, self._k, self._v, *self._rest)):
+            describe(x, library, to)
+        if attn_mask is not None:
+            describe_mask(attn_mask, library, self._in.attn_mask)
+            self._rest.append(self._in.attn_mask)
+        self._to = self._out.out
+        self._shape = (*q.shape[:3], v.shape[3])
+        self._dtype = q.dtype
+        self._pointer, self._empty = library.pointer, library.empty
+        self.library = library
+        self._out_seen = _NOTHING_YET
+        self.inputs, self.outputs = byref(self._in), byref(self._out)
+        self.upstream = byref(self._to)
 
-    @staticmethod
-    def strides(x):
-        return tuple(s // x.itemsize for s in x.strides)
-
-    @staticmethod
-    def empty(shape, like):
-        return np.empty(shape, like.dtype)
-
-
-class _Torch:
-    """How PyTorch's tensors are read and made."""
-
-    def __init__(self):
-        import torch
-        self.torch = torch
-        self.dtypes = {torch.float32: F32, torch.bfloat16: BF16}
-        self.elements = {torch.bool: 0, torch.float32: 1, torch.bfloat16: 2}
-
-    @staticmethod
-    def pointer(x):
-        return x.data_ptr()
-
-    @staticmethod
-    def strides(x):
-        return x.stride()
-
-    def empty(self, shape, like):
-        return self.torch.empty(shape, dtype=like.dtype)
-
-
-_torch = None
-
-
-def _library_of(x):
-    """What reads an array; None where it must first be made one of NumPy's."""
-    if type(x) is np.ndarray:
-        return _NumPy
-    if type(x).__module__.startswith("torch"):
-        global _torch
-        _torch = _torch or _Torch()
-        return _torch
-    return None
-
-
-def _describe(x, library, to):
-    """Writes the shape and the strides of an array into a Tensor."""
-    dtype = library.dtypes.get(x.dtype)
-    if dtype is None:
-        raise SaccadeError(2, f"arrays of {x.dtype} are not supported: "
-                              "float32, or bfloat16 of PyTorch")
-    if len(x.shape) != 4:
-        raise SaccadeError(1, "arrays are [batch, heads, tokens, width], not "
-                              f"{list(x.shape)}")
-    strides = library.strides(x)
-    if x.shape[3] > 1 and strides[3] != 1:
-        raise SaccadeError(1, "the last axis must be contiguous")
-    to.dtype = dtype
-    to.batch, to.heads, to.len, to.dim = x.shape
-    to.batch_stride, to.head_stride, to.row_stride = strides[:3]
-    to.data = library.pointer(x)
-
-
-def _element(mask, library):
-    element = library.elements.get(mask.dtype)
-    if element is None:
-        raise SaccadeError(2, f"masks of {mask.dtype} are not supported: "
-                              "booleans, float32, or bfloat16 of PyTorch")
-    return element
-
-
-def _describe_mask(mask, library, to):
-    """Writes a mask that spreads to [batch, q_heads, q_len, kv_len] into a
-    MaskView."""
-    if not 1 <= len(mask.shape) <= 4:
-        raise SaccadeError(1, "masks spread to [batch, heads, queries, keys], "
-                              f"not {list(mask.shape)}")
-    fill = 4 - len(mask.shape)
-    to.element = _element(mask, library)
-    to.batch, to.heads, to.q_len, to.kv_len = (1,) * fill + tuple(mask.shape)
-    (to.batch_stride, to.head_stride, to.row_stride,
-     to.key_stride) = (0,) * fill + tuple(library.strides(mask))
-    to.data = library.pointer(mask)
-
-
-def kind_of(mask):
-    """What a problem says of a mask that comes with each pass."""
-    if mask is None:
-        return "none"
-    library = _library_of(mask)
-    if library is None:
-        raise SaccadeError(2, "masks are NumPy's or PyTorch's, as q is")
-    return "additive" if _element(mask, library) else "boolean"
+    def place(self, q, k, v, rest, out):
+        """Says where arrays lie; returns out."""
+        pointer = self._pointer
+        self._q.data = pointer(q)
+        self._k.data = pointer(k)
+        self._v.data = pointer(v)
+        for to, x in zip(self._rest, rest):
+            to.data = pointer(x)
+        if out is None:
+            out, like_out = self._empty(self._shape, self._dtype), None
+        elif library_of(out) is self.library:
+            like_out = self.library.like_one(out)
+        else:
+            raise SaccadeError(2, "out must be of q's library")
+        if self._out_seen == like_out:
+            self._to.data = pointer(out)
+            return out
+        self._out_seen = _NOTHING_YET
+        describe(out, self.library, self._to, writes=True)
+        self._out_seen = like_out
+        return out
 
 
 class Plan:
@@ -139,7 +84,7 @@ class Plan:
     longest sequence and q_len the most tokens of one step. dtype: "float32" or
     "bfloat16". attn_mask: "boolean" or "additive" where passes come with a mask
     of the caller's. softcap: scores become softcap tanh(score / softcap).
-    threads: 0 is all cores.
+    threads: 0 is all cores. Passes record no gradients: `backward` gives them.
     """
 
     def __init__(self, spec, *, q_len, kv_len, qk_dim, v_dim=None, batch=1,
@@ -150,14 +95,14 @@ class Plan:
         p.kv_heads = q_heads if kv_heads is None else kv_heads
         p.q_len, p.kv_len, p.qk_dim = q_len, kv_len, qk_dim
         p.v_dim = qk_dim if v_dim is None else v_dim
-        p.dtype = {"float32": F32, "bfloat16": BF16}[dtype]
-        for name, chosen, known in [("mask", mask, MASKS),
-                                    ("attn_mask", attn_mask, ATTN_MASKS)]:
+        for field, chosen, known in [("dtype", dtype, DTYPES),
+                                     ("mask", mask, MASKS),
+                                     ("attn_mask", attn_mask, ATTN_MASKS)]:
             if chosen not in known:
-                raise SaccadeError(1, f"there is no {name} {chosen!r}: "
+                raise SaccadeError(1, f"there is no {field} {chosen!r}: "
                                       f"{', '.join(known)}")
-        p.mask, p.window, p.scale = MASKS[mask], window, scale or 0
-        p.attn_mask, p.softcap = ATTN_MASKS[attn_mask], softcap
+            setattr(p, field, known[chosen])
+        p.window, p.scale, p.softcap = window, scale or 0, softcap
         self.spec = spec
         self.extras = inputs_of(spec.split(":")[0].split("+")[0])
         self._handle = c_void_p()
@@ -168,90 +113,81 @@ class Plan:
         check(lib.saccade_plan_memory(
             self._handle, lib.saccade_exec_slots(self._exec),
             byref(self.bytes)))
-        self._scratch, self._scratch_bytes = _aligned(
-            max(self.bytes.forward_scratch, self.bytes.extend_scratch))
-        self._back = self._state = None
-        self._in, self._out = sized(Inputs), sized(Outputs)
-        self._like = self._made = None
-        self._refs = byref(self._in), byref(self._out)
-        self._grad = sized(Gradients)
+        self._memory = _aligned(max(self.bytes.forward_scratch,
+                                    self.bytes.extend_scratch))
+        self._scratch = self._memory[1]
+        self._back = self._state = self._call = self._like = None
 
     def __del__(self):
         if getattr(self, "_handle", None):
             lib.saccade_plan_free(self._handle)
 
-    def _read(self, q, k, v, extras, attn_mask=None):
-        library = _library_of(q)
-        if attn_mask is not None:
-            if _library_of(attn_mask) is not library:
-                raise SaccadeError(2, "a mask is NumPy's or PyTorch's, as q is")
-            _describe_mask(attn_mask, library, self._in.attn_mask)
-        elif self._in.attn_mask.data:
-            self._in.attn_mask = MaskView()
-        # Of arrays like those of the last call only the places are new.
-        like = (q.shape, q.strides, k.shape, k.strides, v.shape, v.strides,
-                q.dtype, k.dtype, v.dtype) if library is _NumPy else None
-        i = self._in
-        if like is not None and like == self._like:
-            i.q.data = library.pointer(q)
-            i.k.data = i.q.data if k is q else library.pointer(k)
-            i.v.data = i.k.data if v is k else library.pointer(v)
-        else:
-            self._like = None
-            for name, x in zip("qkv", (q, k, v)):
-                _describe(x, library, getattr(i, name))
-            self._like = like
+    def _bind(self, library, q, k, v, extras, attn_mask, seen):
+        """Makes the plan ready for arrays like these; `seen` is what they are
+        like."""
+        self._like = None
         if len(extras) != len(self.extras):
             raise SaccadeError(1, f"{self.spec} wants {self.extras or 'no'} "
                                   f"extra inputs, not {len(extras)}")
-        for n, x in enumerate(extras):
-            _describe(x, library, i.extra[n])
-        return library
+        self._call = _Call(library, q, k, v, extras, attn_mask)
+        self._like = seen
 
-    def _write(self, q, v, out, library):
-        if out is None:
-            b, h, t, _ = q.shape
-            e = v.shape[3]
-            out = library.empty((b, h, t, e), q)
-            if library is _NumPy and self._made == (b, h, t, e):
-                self._out.out.data = library.pointer(out)
-                return out
-            self._made = (b, h, t, e)
-        else:
-            self._made = None
-        _describe(out, library, self._out.out)
-        return out
+    def _call_of(self, q, k, v, extras, rest, attn_mask=None):
+        """The call of arrays like these: that of the last pass, where those
+        were alike."""
+        library = NumPy if type(q) is np.ndarray else library_of(q)
+        if library is None:
+            raise SaccadeError(2, "a plan reads arrays of NumPy or PyTorch, not "
+                                  f"{type(q).__name__}")
+        seen = like(library, q, k, v, rest)
+        if seen != self._like:
+            self._bind(library, q, k, v, extras, attn_mask, seen)
+        return self._call
 
     def forward(self, q, k, v, *extras, attn_mask=None, out=None, keep=False):
         """out [batch, q_heads, q_len, v_dim]; with keep also what backward
         wants. attn_mask: of the kind that the plan was made for."""
-        library = self._read(q, k, v, extras, attn_mask)
-        out = self._write(q, v, out, library)
-        saved, saved_bytes = _aligned(self.bytes.saved) if keep else (None,
-                                                                      _NONE)
-        status = _forward(self._handle, *self._refs, saved_bytes,
-                          self._scratch_bytes, self._exec)
+        rest = extras if attn_mask is None else (*extras, attn_mask)
+        self._call_of(q, k, v, extras, rest, attn_mask)
+        if not keep:
+            return self.run(q, k, v, rest, out)
+        saved = _aligned(self.bytes.saved)
+        return self.run(q, k, v, rest, out, saved[1]), saved
+
+    def run(self, q, k, v, rest, out, saved=_NONE):
+        """A forward pass over arrays like those that were bound."""
+        call = self._call
+        out = call.place(q, k, v, rest, out)
+        status = _forward(self._handle, call.inputs, call.outputs, saved,
+                          self._scratch, self._exec)
         if status:
             check(status)
-        return (out, (saved, saved_bytes)) if keep else out
+        return out
 
     def backward(self, q, k, v, *extras, out, dout, saved, attn_mask=None):
         """Gradients of q, k, v and the extras; a mask has none."""
-        library = self._read(q, k, v, extras, attn_mask)
-        grads = [library.empty(tuple(x.shape), x) for x in (q, k, v, *extras)]
-        for name, x in zip(("dq", "dk", "dv"), grads):
-            _describe(x, library, getattr(self._grad, name))
-        for n, x in enumerate(grads[3:]):
-            _describe(x, library, self._grad.dextra[n])
+        rest = extras if attn_mask is None else (*extras, attn_mask)
+        call = self._call_of(q, k, v, extras, rest, attn_mask)
+        call.place(q, k, v, rest, out)
+        grads = [call.library.empty(tuple(x.shape), x.dtype)
+                 for x in (q, k, v, *extras)]
+        grad, upstream = sized(Gradients), Tensor()
+        for n, x in enumerate(grads):
+            to = grad.dextra[n - 3] if n > 2 else getattr(grad, "d" + "qkv"[n])
+            describe(x, call.library, to)
+        describe(dout, call.library, upstream)
         if self._back is None:
             self._back = _aligned(self.bytes.backward_scratch)
-        o, d = Tensor(), Tensor()
-        _describe(out, library, o)
-        _describe(dout, library, d)
-        check(lib.saccade_backward(self._handle, byref(self._in), byref(o),
-                                   saved[1], byref(d), byref(self._grad),
+        check(lib.saccade_backward(self._handle, call.inputs, call.upstream,
+                                   saved[1], byref(upstream), byref(grad),
                                    self._back[1], self._exec))
         return grads
+
+    def held(self):
+        """Bytes of the memory that the plan keeps for itself."""
+        return sum(memory[0].nbytes for memory in
+                   (self._memory, self._back, self._state)
+                   if memory is not None and memory[0] is not None)
 
     def reset(self):
         """Starts a new sequence."""
@@ -263,58 +199,67 @@ class Plan:
         """Appends tokens to the sequence and computes their rows."""
         if self._state is None:
             self.reset()
-        library = self._read(q, k, v, extras)
-        out = self._write(q, v, out, library)
-        check(lib.saccade_extend(self._handle, byref(self._in),
-                                 byref(self._out), self._state[1],
-                                 self._scratch_bytes, self._exec))
+        call = self._call_of(q, k, v, extras, extras)
+        out = call.place(q, k, v, extras, out)
+        check(lib.saccade_extend(self._handle, call.inputs, call.outputs,
+                                 self._state[1], self._scratch, self._exec))
         return out
 
 
-# Plans of the last calls, a thread's own: buffers serve one at a time.
-_local = threading.local()
-_MOST_PLANS = 32
+class _Local(threading.local):
+    """A thread's own plans, for buffers serve one at a time; each by what it
+    was called with and bound to arrays like those, the oldest first."""
+
+    def __init__(self):
+        self.plans = {}
+
+
+_local = _Local()
+_MOST_PLANS, _MOST_BYTES = 64, 256 << 20
 
 
 def clear_cache():
     """Lets go of the plans and the memory that calls of this thread kept."""
-    _local.plans = collections.OrderedDict()
+    _local.plans.clear()
 
 
-def _plan_of(key):
-    plans = getattr(_local, "plans", None)
-    if plans is None:
-        plans = _local.plans = collections.OrderedDict()
+def plan_for(library, settings, q, k, v, extras, rest, attn_mask):
+    """The plan that is kept for calls like this one."""
+    plans = _local.plans
+    key = settings, like(library, q, k, v, rest)
     plan = plans.get(key)
-    if plan is not None:
-        plans.move_to_end(key)
-        return plan
-    (spec, q, k, v_dim, dtype, mask, scale, window, attn_mask, softcap,
-     threads) = key
-    plan = Plan(spec, batch=q[0], q_heads=q[1], kv_heads=k[1], q_len=q[2],
-                kv_len=k[2], qk_dim=q[3], v_dim=v_dim, dtype=dtype, mask=mask,
-                scale=scale, window=window, attn_mask=attn_mask,
-                softcap=softcap, threads=threads)
-    plans[key] = plan
-    if len(plans) > _MOST_PLANS:
-        plans.popitem(last=False)
+    if plan is None:
+        plan = plans[key] = _make(library, settings, q, k, v, attn_mask)
+        try:
+            plan._bind(library, q, k, v, extras, attn_mask, key[1])
+        except SaccadeError:
+            del plans[key]
+            raise
+        held = sum(kept.held() for kept in plans.values())
+        for old in list(plans)[:-1]:
+            if len(plans) <= _MOST_PLANS and held <= _MOST_BYTES:
+                break
+            held -= plans.pop(old).held()
     return plan
 
 
-_DTYPE_NAMES = {np.dtype(np.float32): "float32"}
-
-
-def plan_for(q, k, v, variant, causal, scale, window, attn_mask, softcap,
-             threads):
-    """The plan of a call: made once for each problem."""
-    mask = causal if type(causal) is str else "causal" if causal else "none"
+def _make(library, settings, q, k, v, attn_mask):
+    variant, causal, scale, window, softcap, threads = settings
     if len(q.shape) != 4 or len(k.shape) != 4 or len(v.shape) != 4:
         raise SaccadeError(1, "q, k and v are [batch, heads, tokens, width], "
                               f"not {list(q.shape)}, {list(k.shape)}, "
                               f"{list(v.shape)}")
-    dtype = _DTYPE_NAMES.get(q.dtype) or str(q.dtype)[len("torch."):]
-    return _plan_of((variant, q.shape, k.shape, v.shape[3], dtype, mask, scale,
-                     window, kind_of(attn_mask), softcap, threads))
+    if q.dtype not in library.dtypes:
+        raise SaccadeError(2, f"arrays of {q.dtype} are not supported: "
+                              f"{library.kinds}")
+    dtypes = {code: name for name, code in DTYPES.items()}
+    mask = causal if type(causal) is str else "causal" if causal else "none"
+    return Plan(variant, batch=q.shape[0], q_heads=q.shape[1],
+                kv_heads=k.shape[1], q_len=q.shape[2], kv_len=k.shape[2],
+                qk_dim=q.shape[3], v_dim=v.shape[3],
+                dtype=dtypes[library.dtypes[q.dtype]], mask=mask, scale=scale,
+                window=window, attn_mask=kind_of(attn_mask, library),
+                softcap=softcap, threads=threads)
 
 
 def attention(q, k, v, *extras, variant="softmax.flash", causal=False,
@@ -332,19 +277,37 @@ def attention(q, k, v, *extras, variant="softmax.flash", causal=False,
     softcap tanh(score / softcap). Returns an array of q's kind, [batch, q_heads,
     q_len, v_dim], and gradients flow where PyTorch asks. Raises SaccadeError
     with the library's sentence.
+
+    Plans and their memory are kept for calls of the same shapes, strides and
+    settings: the last 64 of each thread, up to 256 MiB.
     """
-    library = _library_of(q)
-    if library is None:
-        q, k, v = (np.from_dlpack(x) for x in (q, k, v))
-        if attn_mask is not None and type(attn_mask) is not np.ndarray:
-            attn_mask = np.from_dlpack(attn_mask)
-    elif library is not _NumPy:
-        from saccade import torch as ours
-        return ours.attention(q, k, v, *extras, variant=variant, causal=causal,
-                              scale=scale, window=window, attn_mask=attn_mask,
-                              softcap=softcap, threads=threads)
-    if q.dtype not in _NumPy.dtypes:
-        raise SaccadeError(2, f"arrays of {q.dtype} are not supported: float32")
-    plan = plan_for(q, k, v, variant, causal, scale, window, attn_mask, softcap,
-                    threads)
-    return plan.forward(q, k, v, *extras, attn_mask=attn_mask, out=out)
+    library = NumPy if type(q) is np.ndarray else library_of(q)
+    if library is not NumPy:
+        if library is not None:
+            return _of_tensors()(q, k, v, extras, (
+                variant, causal, scale, window, softcap, threads), attn_mask,
+                out)
+        library = NumPy
+        q, k, v, *extras = (_as_numpy(x) for x in (q, k, v, *extras))
+        attn_mask = None if attn_mask is None else _as_numpy(attn_mask)
+    rest = extras if attn_mask is None else (*extras, attn_mask)
+    plan = plan_for(library, (variant, causal, scale, window, softcap, threads),
+                    q, k, v, extras, rest, attn_mask)
+    return plan.run(q, k, v, rest, out)
+
+
+@functools.cache
+def _of_tensors():
+    from saccade import torch as ours
+    return ours.run
+
+
+def _as_numpy(x):
+    """An array of another library, where it lies."""
+    if isinstance(x, np.ndarray):
+        return np.asarray(x)
+    try:
+        return np.from_dlpack(x)
+    except (AttributeError, TypeError):
+        raise SaccadeError(2, "arrays are NumPy's, PyTorch's or any with "
+                              f"DLPack, not {type(x).__name__}") from None
