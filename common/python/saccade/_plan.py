@@ -137,8 +137,8 @@ class Plan:
         were alike."""
         library = NumPy if type(q) is np.ndarray else library_of(q)
         if library is None:
-            raise SaccadeError(2, "a plan reads arrays of NumPy or PyTorch, not "
-                                  f"{type(q).__name__}")
+            raise SaccadeError(2, "a plan reads arrays of NumPy or PyTorch, "
+                                  f"not {type(q).__name__}")
         seen = like(library, q, k, v, rest)
         if seen != self._like:
             self._bind(library, q, k, v, extras, attn_mask, seen)
@@ -274,9 +274,9 @@ def attention(q, k, v, *extras, variant="softmax.flash", causal=False,
     the bottom right; also "causal_top_left". attn_mask: booleans, true where a
     query attends, or floats that are added to scores; it spreads to [batch,
     q_heads, q_len, kv_len] and is read where it lies. softcap: scores become
-    softcap tanh(score / softcap). Returns an array of q's kind, [batch, q_heads,
-    q_len, v_dim], and gradients flow where PyTorch asks. Raises SaccadeError
-    with the library's sentence.
+    softcap tanh(score / softcap). Returns an array of q's kind, [batch,
+    q_heads, q_len, v_dim], and gradients flow where PyTorch asks; out: written
+    instead, without gradients. Raises SaccadeError with the library's sentence.
 
     Plans and their memory are kept for calls of the same shapes, strides and
     settings: the last 64 of each thread, up to 256 MiB.
