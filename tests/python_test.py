@@ -21,6 +21,11 @@ try:
     import saccade.torch
 except ImportError:
     torch = None
+try:
+    import transformers
+    import saccade.huggingface
+except ImportError:
+    transformers = None
 
 
 def softmax_attention(q, k, v, causal, mask=None, softcap=0):
@@ -340,7 +345,129 @@ class Torch(unittest.TestCase):
         self.assertLess(after, before)
 
 
+def tiny_models():
+    """Makers of small random models, by name; weights large enough that
+    attention matters."""
+    t = transformers
+    sizes = dict(vocab_size=97, hidden_size=64, intermediate_size=96,
+                 num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, initializer_range=.3, pad_token_id=0,
+                 bos_token_id=1, eos_token_id=2)
+    return {
+        "Llama": (t.LlamaForCausalLM, t.LlamaConfig(**sizes)),
+        "GPT-2": (t.GPT2LMHeadModel, t.GPT2Config(
+            vocab_size=97, n_embd=64, n_layer=2, n_head=4, n_positions=128,
+            initializer_range=.3, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
+            bos_token_id=1, eos_token_id=2)),
+        "Mistral": (t.MistralForCausalLM, t.MistralConfig(
+            **sizes, sliding_window=6)),
+        "Gemma 2": (t.Gemma2ForCausalLM, t.Gemma2Config(
+            **sizes, head_dim=16, sliding_window=8,
+            attn_logit_softcapping=3.))}
+
+
+@unittest.skipIf(transformers is None, "transformers is not installed")
+class HuggingFace(unittest.TestCase):
+    def setUp(self):
+        transformers.logging.set_verbosity_error()
+        torch.manual_seed(12)
+        self.ids = torch.randint(3, 97, (3, 20))
+        self.padding = torch.ones_like(self.ids)
+        self.padding[1, :7] = 0
+        self.padding[2, :1] = 0
+
+    def pair(self, name, theirs="eager"):
+        """A model with its own attention, and the same with ours."""
+        kind, config = tiny_models()[name]
+        models = [kind._from_config(config, attn_implementation=a).eval()
+                  for a in (theirs, saccade.huggingface.register())]
+        models[1].load_state_dict(models[0].state_dict())
+        return models
+
+    def test_models_compute_the_same(self):
+        for name in tiny_models():
+            # SDPA knows no softcap.
+            for theirs in ("eager", *["sdpa"] * (name != "Gemma 2")):
+                models = self.pair(name, theirs)
+                for padding in (None, self.padding):
+                    with self.subTest(name, theirs=theirs,
+                                      padded=padding is not None):
+                        self.compare(models, padding)
+
+    def compare(self, models, padding):
+        kept = (slice(None) if padding is None else padding.bool())
+        results = []
+        for model in models:
+            model.zero_grad()
+            logits = model(self.ids, attention_mask=padding).logits[kept]
+            logits.square().mean().backward()
+            results.append([logits] + [p.grad for p in model.parameters()
+                                       if p.grad is not None])
+        self.assertGreater(results[0][0].std(), .1)
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-4)
+
+    def test_padding_is_seen(self):
+        _, ours = self.pair("Llama")
+        padded = ours(self.ids, attention_mask=self.padding).logits
+        alone = ours(self.ids[1:2, 7:]).logits
+        torch.testing.assert_close(padded[1:2, 7:], alone, rtol=1e-3,
+                                   atol=1e-4)
+
+    def test_models_write_the_same(self):
+        for name in tiny_models():
+            theirs, ours = self.pair(name)
+            for more in ({}, {"num_beams": 2},
+                         {"cache_implementation": "static"}):
+                with self.subTest(name, **more):
+                    written = [model.generate(
+                        self.ids, attention_mask=self.padding, do_sample=False,
+                        max_new_tokens=8, pad_token_id=0, **more)
+                        for model in (theirs, ours)]
+                    self.assertTrue(torch.equal(*written))
+
+    def test_other_variants_by_name(self):
+        _, model = self.pair("Llama")
+        for variant in ("linear.elu", "softmax.window:size=4",
+                        "softmax.flash+alibi"):
+            name = saccade.huggingface.register(variant)
+            self.assertNotIn("flash", name)
+            model.set_attn_implementation(name)
+            whole = model(self.ids).logits
+            cache, rows = None, []
+            for t in range(20):  # a token at a time, with the model's cache
+                step = model(self.ids[:, t:t + 1], past_key_values=cache,
+                             use_cache=True)
+                cache = step.past_key_values
+                rows.append(step.logits)
+            torch.testing.assert_close(torch.cat(rows, 1), whole, rtol=2e-3,
+                                       atol=2e-3)
+            # Of a static cache the part that is not filled yet is not there.
+            written = [model.generate(self.ids, do_sample=False,
+                                      attention_mask=torch.ones_like(self.ids),
+                                      max_new_tokens=8, pad_token_id=0, **more)
+                       for more in ({}, {"cache_implementation": "static"})]
+            self.assertTrue(torch.equal(*written), variant)
+
+    def test_what_models_do_not_get_is_said(self):
+        _, model = self.pair("GPT-2")
+        refused = self.assertRaisesRegex
+        with refused(saccade.SaccadeError, "without \"flash\""):
+            saccade.huggingface.register(name="flash")
+        model.set_attn_implementation(saccade.huggingface.register(
+            "linear.elu"))
+        with refused(saccade.SaccadeError, "no attn_mask"):
+            model(self.ids, attention_mask=self.padding)
+        config = transformers.GPT2Config(n_embd=8, n_head=2, n_layer=1)
+        model = transformers.GPT2LMHeadModel._from_config(
+            config, attn_implementation=saccade.huggingface.register())
+        with refused(saccade.SaccadeError, "dropout"):
+            model.train()(self.ids)
+
+
 if __name__ == "__main__":
     if torch is None:
         print("PyTorch is not installed: its tests are skipped")
+    if transformers is None:
+        print("transformers is not installed: its tests are skipped")
     unittest.main(verbosity=1)
