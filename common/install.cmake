@@ -43,24 +43,40 @@ if(SKBUILD)
   install(TARGETS saccade_c LIBRARY DESTINATION saccade COMPONENT python)
 endif()
 
+# Packages: one archive of all (cpack -G TGZ), or Debian's three.
 set(CPACK_PACKAGE_NAME saccade)
 set(CPACK_PACKAGE_CONTACT "The Saccade authors <saccade@example.org>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
 set(CPACK_GENERATOR DEB)
+set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_CURRENT_BINARY_DIR})
-set(CPACK_DEBIAN_LIB_PACKAGE_NAME libsaccade${PROJECT_VERSION_MAJOR})
-set(CPACK_DEBIAN_LIB_PACKAGE_SECTION libs)
-set(CPACK_DEBIAN_DEV_PACKAGE_NAME libsaccade-dev)
-set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
-set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
-  "libsaccade${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION}), libhwy-dev, libtbb-dev")
-set(CPACK_COMPONENTS_ALL lib dev)
+set(soname libsaccade${PROJECT_VERSION_MAJOR})
+# component, package, section, what it holds
+set(packages
+  "lib|${soname}|libs|Attention variants on CPUs: the C++ and the C library"
+  "dev|libsaccade-dev|libdevel|Attention variants on CPUs: headers, static library, examples")
 if(SACCADE_BUILD_BENCH)
-  list(APPEND CPACK_COMPONENTS_ALL program)
-  set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME saccade)
-  set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION science)
+  list(APPEND packages
+    "program|saccade|science|Attention variants on CPUs: the program that compares them")
 endif()
+foreach(package IN LISTS packages)
+  string(REPLACE "|" ";" package "${package}")
+  list(GET package 0 component)
+  list(GET package 1 name)
+  list(APPEND CPACK_COMPONENTS_ALL ${component})
+  install(FILES LICENSE RENAME copyright COMPONENT ${component}
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${name})
+  string(TOUPPER ${component} key)
+  set(CPACK_DEBIAN_${key}_PACKAGE_NAME ${name})
+  list(GET package 2 CPACK_DEBIAN_${key}_PACKAGE_SECTION)
+  list(GET package 3 CPACK_DEBIAN_${key}_DESCRIPTION)
+endforeach()
+install(DIRECTORY tests/examples COMPONENT dev
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/libsaccade-dev)
+# A program linked to the static library wants what that is made of.
+set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
+    "${soname} (= ${PROJECT_VERSION}), libhwy-dev, libtbb-dev")
 include(CPack)

@@ -84,6 +84,40 @@ run g++ -std=c++20 "$work/easy.cc" -o "$work/easy_by_pkg_config" \
   $(pkg-config --cflags --libs saccade)
 run "$work/easy_by_pkg_config"
 
+echo "+ packages: what they hold, what they want, a consumer of each"
+run cpack -G "DEB;TGZ" --config "$build/CPackConfig.cmake" -B "$work/packages"
+wants() {  # PACKAGE NAME...: it depends on these
+  local depends
+  depends=$(dpkg-deb -f "$work"/packages/"$1"_*.deb Depends)
+  for name in "${@:2}"; do
+    [[ " ${depends//,/ } " == *" $name "* ]] || {
+      echo "$1 does not depend on $name: $depends"
+      exit 1
+    }
+  done
+}
+wants libsaccade0 libc6 libstdc++6 libtbb12 libhwy1
+wants libsaccade-dev libsaccade0 libtbb-dev libhwy-dev
+wants saccade libopenblas0 libfmt9
+for deb in "$work"/packages/*.deb; do
+  dpkg -x "$deb" "$work/debian"
+  name=$(dpkg-deb -f "$deb" Package)
+  cmp "$here/../LICENSE" "$work/debian/usr/share/doc/$name/copyright"
+done
+mkdir "$work/archive"
+tar -xzf "$work"/packages/saccade-*.tar.gz -C "$work/archive" \
+  --strip-components=1
+for root in "$work/debian/usr" "$work/archive"; do
+  dir=$(mktemp -d -p "$work")
+  run cmake -S "$work" -B "$dir" -DCMAKE_PREFIX_PATH="$root" \
+    -DSACCADE_KIND=shared -DEXAMPLES="$here/examples"
+  run cmake --build "$dir"
+  libraries=$(dirname "$(find "$root" -name libsaccade_c.so)")
+  LD_LIBRARY_PATH=$libraries "$dir/easy" softmax.naive+rope >/dev/null
+  LD_LIBRARY_PATH=$libraries "$dir/attention_c" linear.elu >/dev/null
+  run "$root/bin/saccade" --plugin "$work/plugin/pool_mean.so" list
+done
+
 echo "+ only saccade_* is exported from libsaccade_c"
 if nm -D --defined-only "$lib/libsaccade_c.so" | grep -v ' saccade_'; then
   exit 1
