@@ -8,3 +8,7 @@ cmake --preset release >/dev/null
 cmake --build --preset release
 echo "Testing ..."
 ctest --test-dir build/release --output-on-failure
+echo "Fuzzing the parsers, five seconds each ..."
+cmake -S tests/fuzz -B build/fuzz -G Ninja >/dev/null
+cmake --build build/fuzz
+ctest --test-dir build/fuzz -j2 --output-on-failure
