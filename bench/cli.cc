@@ -7,8 +7,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "bench/cell_server.h"
 #include "bench/choices.h"
 #include "bench/config_file.h"
 #include "bench/memory.h"
@@ -139,6 +141,13 @@ int RunCommand(std::span<const std::string> arguments, const Host& host) {
     const Status loaded = LoadPlugins(PluginsOfParent());
     return loaded.ok() ? MeasureMemory(arguments.subspan(1), host)
                        : Complain(loaded, host);
+  }
+  if (!arguments.empty() && arguments[0] == kServeCommand) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const Status loaded = LoadPlugins(PluginsOfParent());
+    if (!loaded.ok()) return Complain(loaded, host);
+    ServeCells(std::cin, host.out, host.stop);
+    return kExitOk;
   }
   const CommandLineParser parser = MakeParser();
   CLI::App& app = *parser.app;

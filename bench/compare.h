@@ -79,7 +79,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, protocols, peers, lengths, dims, dtypes,
       threads, passes, masks, cache;
-  std::string budget, longest, handicap, out, resume, command, note, shard;
+  std::string budget, longest, out, resume, command, note, shard;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   std::vector<int64_t> seeds;  // of trainings; the first also of data
@@ -92,8 +92,11 @@ struct CompareOverrides {
   }
 };
 
-/// Declares the options that are read into `overrides`, which must outlive the
-/// app's parsing.
+/// Declares the options that say what is timed, which are read into
+/// `overrides`; it must outlive the app's parsing.
+void DeclareCellOptions(CLI::App* app, CompareOverrides* overrides);
+
+/// Those, and all others of `saccade compare`.
 void DeclareCompareOptions(CLI::App* app, CompareOverrides* overrides);
 
 /// Reads the profile and puts both together. kInvalid, kNotFound (with the

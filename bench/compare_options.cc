@@ -292,14 +292,7 @@ uint64_t Digest(const json& profile, const CompareOverrides& o) {
       {profile,     o.only,   o.measures, o.probes,   o.peers,  o.lengths,
        o.dims,      o.dtypes, o.threads,  o.passes,   o.masks,  o.budget,
        o.longest,   o.batch,  o.heads,    o.kv_heads, o.corpus, o.seeds,
-       o.protocols, o.cache,  o.handicap})));
-}
-
-// What was done to the times stands beside them.
-std::string NoteOf(const CompareOverrides& o) {
-  if (o.handicap.empty()) return o.note;
-  return fmt::format("{}{}every timed pass is held back by {}", o.note,
-                     o.note.empty() ? "" : "; ", o.handicap);
+       o.protocols, o.cache})));
 }
 
 }  // namespace
@@ -310,7 +303,7 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   CompareOptions options;
   options.profile = over.profile;
   options.command = over.command;
-  options.note = NoteOf(over);
+  options.note = over.note;
   options.dry_run = over.dry_run;
   options.strict = over.strict;
   options.digest = Digest(*profile, over);

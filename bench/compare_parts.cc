@@ -5,7 +5,6 @@
 #include <functional>
 
 #include "bench/cli_parse.h"
-#include "bench/diff_limits.h"
 #include "bench/compare.h"
 #include "bench/json_keys.h"
 #include "bench/machine.h"
@@ -154,12 +153,6 @@ Status ReadTiming(Sources* from, Part* part) {
       return Invalid(fmt::format("--longest: {}", longest.status().message()));
     t.longest_pass = *longest;
     t.longest_prefill = std::max(t.longest_prefill, *longest);
-  }
-  if (!from->over.handicap.empty()) {
-    const Result<double> share = ParsePercent(from->over.handicap);
-    if (!share.ok())
-      return Invalid(fmt::format("--handicap: {}", share.status().message()));
-    t.handicap = *share;
   }
   t.least_rounds = static_cast<int>(least);
   t.most_rounds = static_cast<int>(std::max(least, most));

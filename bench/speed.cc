@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "bench/peer.h"
@@ -30,11 +29,6 @@ constexpr double kSweepSeconds = 0.02;
 
 // A first run that takes so many times the longest allowed is the last.
 constexpr double kFarOff = 2;
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-      .count();
-}
 
 std::string KeyOf(const PlannedCell& cell, Pass pass) {
   return fmt::format("{} {} {} {}", cell.cell.spec, NameOf(pass),
@@ -189,28 +183,11 @@ Status SpeedBench::RunGroup(const std::vector<const PlannedCell*>& cells,
 // Seconds of a run of the variant, after what comes before it.
 Result<double> SpeedBench::WarmUp(Active* active, Exec& exec) {
   const PlannedCell& cell = *active->planned;
-  Result<std::unique_ptr<Workload>> made =
-      Workload::Make(&cell, Pages::kHuge, settings_.seed);
+  Result<WarmWorkload> made = MakeWarm(&cell, settings_.seed, exec, stop_);
   if (!made.ok()) return made.status();
-  active->workload = std::move(*made);
-  Workload& work = *active->workload;
-  Status status = work.Allocate();
-  const auto before = std::chrono::steady_clock::now();
-  if (status.ok()) status = work.Prepare(exec);
-  if (cell.cell.pass == Pass::kDecode)
-    model_->LearnPrefill(cell, SecondsSince(before));
-  // The first run touches scratch and wakes the threads; the second is what
-  // the others will be like. A long one tells enough at once.
-  double seconds = 0;
-  for (int i = 0; i < 2 && status.ok() && seconds < 0.02 && !stopped(); ++i) {
-    status = work.Rewind(1);
-    if (!status.ok()) break;
-    const auto start = std::chrono::steady_clock::now();
-    status = work.Run(exec);
-    seconds = SecondsSince(start);
-  }
-  if (!status.ok()) return status;
-  return seconds;
+  active->workload = std::move(made->workload);
+  if (cell.cell.pass == Pass::kDecode) model_->LearnPrefill(cell, made->before);
+  return made->seconds;
 }
 
 // The same of a peer, and correct before fast. A peer may take more runs to
@@ -247,16 +224,12 @@ Status SpeedBench::Begin(Active* active, Exec& exec) {
     if (!made.ok()) return made.status();
     sweep_ = std::move(*made);
   }
-  double iterations = cold ? 1 : std::ceil(settings_.sample_seconds / seconds);
-  if (cell.cell.pass == Pass::kDecode && !cell.peer)
-    iterations = std::min(
-        iterations,
-        std::max(1.0,
-                 static_cast<double>(cell.capacity - cell.cell.length) / 2));
-  active->iterations = static_cast<int64_t>(iterations);
+  active->iterations =
+      cold ? 1 : RunsOfSample(cell, seconds, settings_.sample_seconds);
   active->rounds = static_cast<int>(
       std::clamp(settings_.cell_seconds /
-                     (iterations * seconds + (cold ? sweep_->seconds() : 0)),
+                     (static_cast<double>(active->iterations) * seconds +
+                      (cold ? sweep_->seconds() : 0)),
                  static_cast<double>(settings_.least_rounds),
                  static_cast<double>(settings_.most_rounds)));
   return {};
@@ -353,24 +326,14 @@ Result<double> SpeedBench::Sample(Active* active, Exec& exec) {
     if (cold) sweep_->Run();
     return a.peer->Run(a.iterations);
   }
-  Status status = a.workload->Rewind(a.iterations);
+  const Status status = a.workload->Rewind(a.iterations);
   if (!status.ok()) return status;
   if (cold) {
     sweep_->Run();
     // Workers that sleep by now are woken, as a pass before this one had.
     exec.For(exec.slots(), [](int64_t, int) {});
   }
-  const auto start = std::chrono::steady_clock::now();
-  for (int64_t i = 0; i < a.iterations; ++i) {
-    status = a.workload->Run(exec);
-    if (!status.ok()) return status;
-  }
-  if (settings_.handicap > 0) {
-    const double until = (1 + settings_.handicap) * SecondsSince(start);
-    while (SecondsSince(start) < until) {
-    }
-  }
-  return SecondsSince(start) / static_cast<double>(a.iterations);
+  return TimeRuns(a.workload.get(), a.iterations, 0, exec);
 }
 
 }  // namespace saccade::bench

@@ -29,7 +29,6 @@ struct SpeedSettings {
   double longest_prefill = 3;  // likewise filling a context for decode
   double memory_share = 0.6;   // of what is available now
   uint64_t seed = 1;
-  double handicap = 0;  // each of our passes is made longer by this share
 };
 
 /// What a pass will take, from what shorter ones took.

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "bench/clock.h"
 #include "bench/named.h"
 #include "bench/peer.h"
 
@@ -381,6 +382,57 @@ bool Workload::Finite() const {
       AllFinite(dq_.view) && AllFinite(dk_.view) && AllFinite(dv_.view);
   for (const Tensor& t : dextras_) finite = finite && AllFinite(t.view);
   return finite;
+}
+
+Result<WarmWorkload> MakeWarm(const PlannedCell* planned, uint64_t seed,
+                              Exec& exec, const StopFlag* stop) {
+  constexpr double kTellsEnough = 0.02;  // seconds
+  Result<std::unique_ptr<Workload>> made =
+      Workload::Make(planned, Pages::kHuge, seed);
+  if (!made.ok()) return made.status();
+  WarmWorkload warm;
+  warm.workload = std::move(*made);
+  Status status = warm.workload->Allocate();
+  const double begin = SteadySeconds();
+  if (status.ok()) status = warm.workload->Prepare(exec);
+  warm.before = SteadySeconds() - begin;
+  for (int i = 0; i < 2 && status.ok() && warm.seconds < kTellsEnough &&
+                  !(stop && stop->load());
+       ++i) {
+    status = warm.workload->Rewind(1);
+    if (!status.ok()) break;
+    const Result<double> seconds = TimeRuns(warm.workload.get(), 1, 0, exec);
+    if (seconds.ok()) warm.seconds = *seconds;
+    status = seconds.status();
+  }
+  if (!status.ok()) return status;
+  return warm;
+}
+
+int64_t RunsOfSample(const PlannedCell& planned, double seconds,
+                     double sample_seconds) {
+  double runs = std::ceil(sample_seconds / seconds);
+  if (planned.cell.pass == Pass::kDecode && !planned.peer) {
+    const auto room =
+        static_cast<double>(planned.capacity - planned.cell.length);
+    runs = std::min(runs, std::max(1.0, room / 2));
+  }
+  return static_cast<int64_t>(std::max(runs, 1.0));
+}
+
+Result<double> TimeRuns(Workload* work, int64_t runs, double handicap,
+                        Exec& exec) {
+  const double start = SteadySeconds();
+  for (int64_t i = 0; i < runs; ++i) {
+    const Status status = work->Run(exec);
+    if (!status.ok()) return status;
+  }
+  if (handicap > 0) {
+    const double until = start + (1 + handicap) * (SteadySeconds() - start);
+    while (SteadySeconds() < until) {
+    }
+  }
+  return (SteadySeconds() - start) / static_cast<double>(runs);
 }
 
 }  // namespace saccade::bench

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/interrupt.h"
 #include "bench/memory_block.h"
 #include "bench/verify.h"
 #include "saccade/variant.h"
@@ -135,6 +136,27 @@ class Workload {
   int64_t held_ = 0;           // tokens in the state
   int64_t snapshot_held_ = 0;  // tokens in the copy of it
 };
+
+/// A workload that was run once or twice: the first run touches scratch and
+/// wakes the threads, the second is what the others will be like. A long one
+/// tells enough at once.
+struct WarmWorkload {
+  std::unique_ptr<Workload> workload;
+  double before = 0;   // seconds of what is not timed, Prepare
+  double seconds = 0;  // of the last run
+};
+Result<WarmWorkload> MakeWarm(const PlannedCell* planned, uint64_t seed,
+                              Exec& exec, const StopFlag* stop);
+
+/// Runs of a pass that takes `seconds`, for a sample of at least
+/// `sample_seconds`; fewer where the state of decode has room for fewer.
+int64_t RunsOfSample(const PlannedCell& planned, double seconds,
+                     double sample_seconds);
+
+/// Seconds of one run, of so many in a row; after Rewind(runs). `handicap`
+/// makes them longer by this share.
+Result<double> TimeRuns(Workload* work, int64_t runs, double handicap,
+                        Exec& exec);
 
 }  // namespace saccade::bench
 

@@ -65,7 +65,8 @@ struct Diff {
   std::vector<std::string> a, b;  // the runs in words
   std::vector<DiffRemark> remarks;
   double same_within = 0;
-  std::map<std::string, RunNoise> noise;  // by pass
+  bool in_turn = false;  // both were timed in turn: see paired.h
+  std::map<std::string, RunNoise> noise;  // by pass; empty in turn
   std::map<std::string, double> peaks;    // B / A of the machine's own, by name
   std::vector<DiffRow> means;             // of times: by pass, then of all
   std::vector<DiffRow> times, bytes, readings, checks;

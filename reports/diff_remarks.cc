@@ -82,15 +82,17 @@ void CompareHeaders(const Runs& a, const Runs& b, Diff* diff) {
   }
 }
 
-// What a run says of itself, with the name of its side.
-void AddOwn(const Run& run, const std::string& name, Diff* diff) {
+// What a run says of itself, with the name of its side. What both say alike,
+// as runs that were made at once do, is said once.
+void AddOwn(const Run& run, const std::string& name, Diff* diff,
+            std::set<std::string>* noise) {
   std::set<std::string> said;
   const Record* end = nullptr;
   for (const Record& record : run.records) {
     if (record.kind() == "end") end = &record;
     if (record.kind() != "noise") continue;
     const std::string reason = Clean(record.Text("reason"), 400);
-    if (said.insert(reason).second)
+    if (said.insert(reason).second && noise->insert(reason).second)
       diff->remarks.push_back(
           {Kind::kNoise, fmt::format("Noise in {}: {}", name, reason)});
   }
@@ -118,13 +120,13 @@ std::string InWords(const Run& run) {
 }
 
 void AddSide(const Runs& runs, char side, std::vector<std::string>* words,
-             Diff* diff) {
+             Diff* diff, std::set<std::string>* noise) {
   for (size_t i = 0; i < runs.size(); ++i) {
     words->push_back(InWords(runs[i]));
     AddOwn(runs[i],
            runs.size() > 1 ? fmt::format("{}{}", side, i + 1)
                            : std::string(1, side),
-           diff);
+           diff, noise);
   }
 }
 
@@ -141,8 +143,9 @@ bool SameMachine(const Runs& a, const Runs& b) {
 
 void AddRemarks(const Runs& a, const Runs& b, Diff* diff) {
   CompareHeaders(a, b, diff);
-  AddSide(a, 'A', &diff->a, diff);
-  AddSide(b, 'B', &diff->b, diff);
+  std::set<std::string> noise;
+  AddSide(a, 'A', &diff->a, diff, &noise);
+  AddSide(b, 'B', &diff->b, diff, &noise);
 }
 
 }  // namespace saccade::reports

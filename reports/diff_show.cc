@@ -221,8 +221,8 @@ std::string Percent(double share) {
   return fmt::format("{:.1f} %", 100 * share);
 }
 
-std::vector<std::string> NotesOf(const Diff& diff) {
-  std::vector<std::string> notes;
+// What intervals have in them beside samples.
+void AddNoiseNotes(const Diff& diff, std::vector<std::string>* notes) {
   std::string cells;
   const RunNoise* any = nullptr;
   bool assumed = false;
@@ -232,8 +232,8 @@ std::vector<std::string> NotesOf(const Diff& diff) {
     assumed |= noise.assumed;
     any = &noise;
   }
-  if (any == nullptr) return notes;
-  notes.push_back(fmt::format(
+  if (any == nullptr) return;
+  notes->push_back(fmt::format(
       "Between runs of one program a cell moves by (standard deviation) {}{}; "
       "intervals have that in them",
       cells, assumed ? ", assumed, for there are too few cells to tell" : ""));
@@ -242,23 +242,33 @@ std::vector<std::string> NotesOf(const Diff& diff) {
     for (const auto& [pass, noise] : diff.noise)
       runs += fmt::format("{}{} {}", runs.empty() ? "" : ", ",
                           Percent(noise.run), Clean(pass));
-    notes.push_back("Whole runs move by " + runs +
-                    ", told from those of a side");
+    notes->push_back("Whole runs move by " + runs +
+                     ", told from those of a side");
   } else {
-    notes.push_back(
+    notes->push_back(
         "One run a side: what slowed all of one run alike is told from the "
-        "program by the machine's peaks alone; more runs a side, made in turn, "
-        "tell more (--vs)");
+        "program by the machine's peaks alone; `saccade versus` times two "
+        "programs in turn and tells more");
   }
   std::string peaks;
   for (const auto& [name, ratio] : diff.peaks)
     peaks += fmt::format("{}{} {:.3f}", peaks.empty() ? "" : ", ", name, ratio);
   if (!peaks.empty())
-    notes.push_back("The machine's own peaks in these runs, B / A: " + peaks);
-  notes.push_back(fmt::format(
-      "Verdicts are for all cells together (Benjamini & Hochberg 1995, p < "
-      ".05); same: the interval lies within {} of 1",
-      Percent(diff.same_within)));
+    notes->push_back("The machine's own peaks in these runs, B / A: " + peaks);
+}
+
+std::vector<std::string> NotesOf(const Diff& diff) {
+  std::vector<std::string> notes;
+  AddNoiseNotes(diff, &notes);
+  if (diff.in_turn)
+    notes.push_back(
+        "Both programs were timed in turn, started anew each time: ratios are "
+        "of such turns (trimmed means, Yuen 1974)");
+  if (!diff.times.empty())
+    notes.push_back(fmt::format(
+        "Verdicts are for all cells together (Benjamini & Hochberg 1995, p < "
+        ".05); same: the interval lies within {} of 1",
+        Percent(diff.same_within)));
   return notes;
 }
 
@@ -354,6 +364,7 @@ std::string ShowJson(const Diff& diff) {
     out["remarks"].push_back({{"kind", kKinds[static_cast<int>(remark.kind)]},
                               {"text", remark.text}});
   out["same_within"] = diff.same_within;
+  out["in_turn"] = diff.in_turn;
   out["noise"] = record::Json::object();
   for (const auto& [pass, noise] : diff.noise)
     out["noise"][pass] = {{"cell", noise.cell},

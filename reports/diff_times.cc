@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "reports/diff_parts.h"
+#include "reports/paired.h"
 
 namespace saccade::reports {
 namespace {
@@ -116,10 +117,35 @@ TimedCell TimedCellOf(const Both& both, const OfRuns& a, const OfRuns& b,
   return cell;
 }
 
+// Whether each run of B was timed in turn with the same one of A.
+bool Paired(const Runs& a, const Runs& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const std::string pair = a[i].header.Text("pair");
+    if (pair.empty() || pair != b[i].header.Text("pair")) return false;
+  }
+  return true;
+}
+
+PairedCell PairedCellOf(const Both& both) {
+  PairedCell cell;
+  for (size_t i = 0; i < both.a.size(); ++i) {
+    const Record *a = both.a[i], *b = both.b[i];
+    if (!a || !b || !a->ok() || !b->ok()) continue;
+    const std::vector<double> ns_a = a->Numbers("ns"), ns_b = b->Numbers("ns");
+    const size_t turns = std::min(ns_a.size(), ns_b.size());
+    cell.a.insert(cell.a.end(), ns_a.begin(), ns_a.begin() + turns);
+    cell.b.insert(cell.b.end(), ns_b.begin(), ns_b.begin() + turns);
+    cell.pass = a->Text("pass");
+  }
+  return cell;
+}
+
 }  // namespace
 
 void CompareTimes(const Runs& a, const Runs& b, Diff* diff) {
-  const bool same_machine = SameMachine(a, b);
+  const bool same_machine = SameMachine(a, b), in_turn = Paired(a, b);
+  std::vector<PairedCell> turns;
   std::vector<Both> pairs;
   std::vector<TimedCell> cells;
   std::map<std::string, std::vector<double>> peaks;
@@ -134,9 +160,11 @@ void CompareTimes(const Runs& a, const Runs& b, Diff* diff) {
       if (std::isfinite(log)) peaks[roof].push_back(log);
     }
     cells.push_back(TimedCellOf(both, in_a, in_b, same_machine));
+    if (in_turn) turns.push_back(PairedCellOf(both));
     pairs.push_back(std::move(both));
   }
-  const Shifts shifts = ComputeShifts(cells);
+  const Shifts shifts = in_turn ? ComparePaired(turns) : ComputeShifts(cells);
+  diff->in_turn = in_turn;
   diff->noise = shifts.noise;
   for (const auto& [name, logs] : peaks)
     diff->peaks[name] = std::exp(MeanOf(logs));

@@ -304,14 +304,14 @@ TimeRatio MeanOf(const Cells& cells, const NoiseByPass& noise) {
   return RatioOf(change, drift, Sum(errors));
 }
 
-void Adjust(const std::vector<TimeRatio*>& ratios) {
+}  // namespace
+
+void AdjustTogether(const std::vector<TimeRatio*>& ratios) {
   std::vector<double> p;
   for (const TimeRatio* r : ratios) p.push_back(r->p);
   const std::vector<double> adjusted = record::BenjaminiHochberg(p);
   for (size_t i = 0; i < ratios.size(); ++i) ratios[i]->p = adjusted[i];
 }
-
-}  // namespace
 
 RunTime TimeOf(std::vector<double> samples) {
   std::erase_if(samples, [](double ns) { return !(ns > 0); });
@@ -352,14 +352,14 @@ Shifts ComputeShifts(const std::vector<TimedCell>& cells) {
                          Sum(std::vector{p.error, CellNoise(noise, p.share),
                                          RunShift(noise, p.share)}));
   }
-  Adjust(ratios);
+  AdjustTogether(ratios);
   ratios = {&shifts.all};
   for (const auto& [pass, members] : passes) {
     shifts.means[pass] = MeanOf(members, shifts.noise);
     ratios.push_back(&shifts.means[pass]);
   }
   shifts.all = MeanOf(all, shifts.noise);
-  Adjust(ratios);
+  AdjustTogether(ratios);
   return shifts;
 }
 

@@ -50,6 +50,9 @@ struct TimeRatio {
   double p = kNaN;
 };
 
+/// Adjusts p of ratios that are looked at together.
+void AdjustTogether(const std::vector<TimeRatio*>& ratios);
+
 /// Standard deviations of log times between runs of one program.
 struct RunNoise {
   double cell = 0;       // of a cell by itself

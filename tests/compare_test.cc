@@ -268,36 +268,6 @@ TEST_CASE("no cell of the quick profile's shape is lost: each is a record") {
     if (!r.ok()) CHECK(!r.Text("reason").empty());
 }
 
-TEST_CASE("a run that is held back is slower, and says so") {
-  const Folder folder;
-  const auto median = [&](const std::string& out,
-                          const std::vector<std::string>& more) {
-    std::vector<std::string> arguments = {
-        "compare", "--measure", "speed",  "--only",    AnyName(),
-        "-n",      "64",        "-d",     "16",        "--pass",
-        "forward", "--mask",    "causal", "--dtype",   "f32",
-        "-t",      "1",         "--out",  folder / out};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    const Answer a = Saccade(arguments);
-    REQUIRE_MESSAGE(a.code == kExitOk, a.err);
-    const Result<record::Run> run =
-        record::ReadRun(record::RunFile(folder / out));
-    REQUIRE(run.ok());
-    const auto cells = OfKind(*run, "speed");
-    REQUIRE(cells.size() == 1);
-    return std::pair(cells[0].Number("median_ns"), run->header.Text("note"));
-  };
-  const auto [plain, nothing] = median("plain", {});
-  const auto [held, note] =
-      median("held", {"--note", "mine", "--handicap", "10000%"});
-  CHECK(held > 3 * plain);  // a hundred times, whatever else runs
-  CHECK(nothing.empty());
-  CHECK(note == "mine; every timed pass is held back by 10000%");
-  const Answer bad = Saccade({"compare", "--handicap", "5"});
-  CHECK(bad.code == kExitUsage);
-  CHECK(OneLine(bad.err));
-}
-
 TEST_CASE("a dry run says what it would do and writes nothing") {
   const Folder folder;
   std::vector<std::string> arguments = TinyCompare(folder / "run");

@@ -27,7 +27,7 @@ std::vector<std::string_view> WithAll(std::vector<std::string_view> names) {
 
 }  // namespace
 
-void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
+void DeclareCellOptions(CLI::App* c, CompareOverrides* o) {
   std::vector<std::string_view> profiles = NamesIn(BuiltInProfiles());
   profiles.push_back("PATH.json");
   c->add_option("--profile", o->profile, "What is measured, or a file of yours")
@@ -36,18 +36,6 @@ void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
   c->add_option("--only", o->only,
                 "Globs and spec strings, 'softmax.*,linear.elu'")
       ->type_name(kVariants);
-  TakesListOf(
-      c->add_option("--measure", o->measures, "What is measured of them"),
-      {std::begin(kMeasures), std::end(kMeasures)});
-  TakesListOf(c->add_option("--probes", o->probes,
-                            "Probes to train and read; see list --probes"),
-              WithAll(NamesIn(Probes())));
-  TakesListOf(
-      c->add_option("--protocols", o->protocols, "How text is read at length"),
-      WithAll(NamesIn(Protocols())));
-  TakesListOf(c->add_option("--peers", o->peers,
-                            "Others' implementations to time as well"),
-              WithAll(PeerNames()));
   c->add_option("-n,--length", o->lengths,
                 "Lengths in tokens: 256:16k:x2 or 1k,4k");
   c->add_option("-d,--dim", o->dims, "Widths of a head");
@@ -62,23 +50,38 @@ void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
               NamesOfAll(kPasses));
   TakesListOf(c->add_option("--mask", o->masks, "Which keys a query may see"),
               NamesOfAll(kMasks));
+  c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
+  c->add_option("--longest", o->longest,
+                "Leave out passes that take longer: 0.5s, 10s");
+  c->add_option("--note", o->note,
+                "A remark to show on the first page of its report");
+  c->add_flag("--strict", o->strict,
+              "Do not begin in noise; exit 4 when some came");
+}
+
+void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
+  DeclareCellOptions(c, o);
+  TakesListOf(
+      c->add_option("--measure", o->measures, "What is measured of them"),
+      {std::begin(kMeasures), std::end(kMeasures)});
+  TakesListOf(c->add_option("--probes", o->probes,
+                            "Probes to train and read; see list --probes"),
+              WithAll(NamesIn(Probes())));
+  TakesListOf(
+      c->add_option("--protocols", o->protocols, "How text is read at length"),
+      WithAll(NamesIn(Protocols())));
+  TakesListOf(c->add_option("--peers", o->peers,
+                            "Others' implementations to time as well"),
+              WithAll(PeerNames()));
   TakesListOf(c->add_option("--cache", o->cache,
                             "cold empties the caches before each sample"),
               {"warm", "cold"});
   c->add_option("--corpus", o->corpus,
                 "Text files; the last one is tested on, of one the last tenth")
       ->type_name(kFile);
-  c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
-  c->add_option("--longest", o->longest,
-                "Leave out passes that take longer: 0.5s, 10s");
-  c->add_option("--handicap", o->handicap,
-                "Make each timed pass so much longer, 5%: to see what `saccade "
-                "diff` finds here");
   c->add_option("--out", o->out,
                 "Folder for the record and the report, new or without a run")
       ->type_name(kFolder);
-  c->add_option("--note", o->note,
-                "A remark to show on the first page of its report");
   c->add_option("--resume", o->resume,
                 "Folder of a run that was cut short: go on with it, as it was "
                 "begun")
@@ -92,9 +95,22 @@ void DeclareCompareOptions(CLI::App* c, CompareOverrides* o) {
   c->add_option("--shard", o->shard,
                 "Measure one part of all, 1/2 or 2/2: `saccade merge` puts "
                 "them together");
-  c->add_flag("--strict", o->strict,
-              "Do not begin in noise; exit 4 when some came");
   c->add_flag("--dry-run", o->dry_run, "Only say what would be measured");
+}
+
+std::string CommandLine(std::span<const std::string> arguments) {
+  std::string line = "saccade";
+  for (const std::string& a : arguments) {
+    const bool plain =
+        !a.empty() && a.find_first_not_of(
+                          "abcdefghijklmnopqrstuvwxyz"
+                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                          "0123456789-_=.,:/+") == std::string::npos;
+    line += plain ? " " : " '";
+    for (const char c : a) line += c == '\'' ? "'\\''" : std::string(1, c);
+    line += plain ? "" : "'";
+  }
+  return line;
 }
 
 namespace {
@@ -118,22 +134,6 @@ Examples:
   saccade compare --measure speed --cache warm,cold --strict
   saccade compare --corpus a.txt b.txt --measure extrapolation
   saccade compare --config sweep.toml --threads 2)";
-
-// What a shell would take for the same arguments.
-std::string CommandLine(std::span<const std::string> arguments) {
-  std::string line = "saccade";
-  for (const std::string& a : arguments) {
-    const bool plain =
-        !a.empty() && a.find_first_not_of(
-                          "abcdefghijklmnopqrstuvwxyz"
-                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                          "0123456789-_=.,:/+") == std::string::npos;
-    line += plain ? " " : " '";
-    for (const char c : a) line += c == '\'' ? "'\\''" : std::string(1, c);
-    line += plain ? "" : "'";
-  }
-  return line;
-}
 
 // The arguments of such a line, the program's name left out.
 std::vector<std::string> ArgumentsOf(std::string_view line) {

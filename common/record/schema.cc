@@ -164,6 +164,9 @@ constexpr Field kFields[] = {
     {"note", kText, "Shown on the first page"},
     {"build", kText, "Digest of the program's file; a resumed run's is equal"},
     {"shard", kText, "Which of how many parts of a comparison: 1/2"},
+    {"pair", kText,
+     "Runs with the same were timed in turn: sample i of a cell of one was "
+     "taken beside sample i of the other"},
     {"options", kText,
      "Digest of the settings and the text; a resumed run's is equal"},
 };
@@ -178,7 +181,7 @@ constexpr Kind kKinds[] = {
     {"run", "The header: first line of the file, once",
      "schema cpu threads compiler commit command started", "",
      "machine cores memory_bytes caches system targets target flags libraries "
-     "version profile corpus note build options shard"},
+     "version profile corpus note build options shard pair"},
     {"variant", "A variant that this run compares, before its measurements",
      "variant", "title family order", "source baseline traits kappa"},
     {"noise", "Something that disturbs timing: load, steal time, a debug build",
