@@ -22,7 +22,7 @@ inline constexpr int kCellProtocol = 1;
 ///   {"op": "verify", "cell": {..}}  {"records": [{variant}, {verify}, ..]}
 ///   {"op": "setup", "cell": {..}, "handicap": .05, "seed": 1}
 ///       {"record": {the cell as a run has it}, "seconds": of a run,
-///        "before": seconds of filling a context, "most": runs of a sample}
+///        "before": seconds of filling a context}
 ///   {"op": "sample", "runs": 8}     {"seconds": of one run}
 ///   {"op": "finite"}                {"finite": whether results are}
 ///

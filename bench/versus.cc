@@ -324,7 +324,7 @@ class Contest {
   double TakeTurn(const Cell& cell, int turn, Both* both) {
     std::array<std::unique_ptr<Player>, 2> players;
     const size_t first = turn % 2;
-    double seconds = 0, most = 1e9;
+    double seconds = 0;
     for (const size_t i : {first, 1 - first}) {
       Times& times = (*both)[i];
       Result<Player> player = Player::Start(sides_[i], host_.stop);
@@ -341,11 +341,9 @@ class Contest {
       times.record = Json(ready->value("record", json::object()));
       const double of_run = NumberOf(*ready, "seconds");
       seconds = seconds == 0 ? of_run : std::min(seconds, of_run);
-      most = std::min(most, NumberOf(*ready, "most"));
     }
-    const double runs = std::clamp(
-        std::ceil(cell.part->timing.sample_seconds / std::max(seconds, 1e-9)),
-        1.0, std::max(most, 1.0));
+    const double runs = std::ceil(cell.part->timing.sample_seconds /
+                                  std::max(seconds, 1e-7));
     std::array<std::vector<double>, 2> samples;
     for (int n = 0; n < kSamples; ++n)
       for (const size_t k : {size_t{0}, size_t{1}}) {
