@@ -9,6 +9,7 @@
 #include "bench/cli_parse.h"
 #include "bench/peer.h"
 #include "bench/statistics.h"
+#include "bench/variant_facts.h"
 #include "reports/text.h"
 #include "simd/target.h"
 
@@ -36,23 +37,10 @@ std::string Repeat(std::string_view measure, const std::string& spec,
   return c.cache == Cache::kWarm ? command : command + " --cache cold";
 }
 
-Json TraitsOf(const Traits& t) {
+Json TraitsOf(const Traits& traits) {
   Json names = Json::array();
-  const auto add = [&names](bool has, const char* name) {
-    if (has) names.push_back(name);
-  };
-  add(t.causal, "causal");
-  add(t.bidirectional, "bidirectional");
-  add(t.cross, "cross");
-  add(t.grouped_heads, "grouped_heads");
-  add(t.window, "window");
-  add(t.bias, "bias");
-  add(t.rotary, "rotary");
-  add(t.scores, "scores");
-  add(t.lse, "lse");
-  add(t.bf16, "bf16");
-  add(t.backward, "backward");
-  add(t.extend, "extend");
+  for (const TraitName& t : TraitNames())
+    if (traits.*t.has) names.push_back(t.name);
   return names;
 }
 

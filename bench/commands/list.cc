@@ -3,13 +3,18 @@
 #include <fmt/ostream.h>
 
 #include <CLI/CLI.hpp>
-#include <cmath>
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "bench/choices.h"
+#include "bench/cli_parse.h"
 #include "bench/command.h"
+#include "bench/compare.h"
+#include "bench/explain.h"
 #include "bench/learn/switches.h"
 #include "bench/list_probes.h"
+#include "bench/variant_facts.h"
 #include "position.h"
 
 namespace saccade::bench {
@@ -21,82 +26,36 @@ constexpr char kExamples[] = R"(
 Examples:
   saccade list
   saccade list --json
+  saccade list --explain linear.elu,'sparse.*'
   saccade list --positions
   saccade list --switches)";
 
 struct ListOptions {
   bool json = false;
+  std::string explain;
+  bool markdown = false;
   // These, instead of variants.
   bool probes = false, positions = false, switches = false;
 };
 
-struct Trait {
-  const char* name;
-  bool has;
-};
-
-std::vector<Trait> TraitsOf(const Traits& t) {
-  return {{"causal", t.causal},     {"bidirectional", t.bidirectional},
-          {"cross", t.cross},       {"grouped heads", t.grouped_heads},
-          {"window", t.window},     {"bias", t.bias},
-          {"rotary", t.rotary},     {"scores", t.scores},
-          {"mask", t.attn_mask},    {"softcap", t.softcap},
-          {"lse", t.lse},           {"bf16", t.bf16},
-          {"backward", t.backward}, {"decoding", t.extend}};
-}
-
-// The cost of a causal forward pass, one head of width 64, at two lengths.
-struct CostShape {
-  Cost short_one, long_one;
-  double exponent = 0;  // of time in length
-};
-
-constexpr int64_t kShort = 4096, kLong = 16384;
-
-bool CostOf(const Variant& v, CostShape* shape) {
-  Problem p;
-  p.qk_dim = p.v_dim = 64;
-  p.mask = v.traits.causal ? Mask::kCausal : Mask::kNone;
-  for (const int64_t n : {kShort, kLong}) {
-    p.q_len = p.kv_len = n;
-    const Result<Problem> resolved = Resolve(v, p);
-    if (!resolved.ok()) return false;
-    (n == kShort ? shape->short_one : shape->long_one) = v.cost(*resolved);
-  }
-  shape->exponent =
-      std::log(shape->long_one.forward_flops / shape->short_one.forward_flops) /
-      std::log(static_cast<double>(kLong) / kShort);
-  return true;
-}
-
-std::string RangeOf(const Knob& k) {
-  if (k.choices == "*") return "any text";
-  if (!k.choices.empty()) return std::string(k.choices);
-  return fmt::format("{:g} .. {:g}, default {:g}", k.low, k.high, k.initial);
-}
-
 void PrintOne(const Variant& v, std::ostream& out) {
   fmt::print(out, "{}\n  {}\n  source: {}\n", v.name, v.title, v.source);
-  std::string can, cannot;
-  for (const Trait& t : TraitsOf(v.traits)) {
-    std::string& list = t.has ? can : cannot;
-    list += (list.empty() ? "" : ", ") + std::string(t.name);
-  }
-  fmt::print(out, "  can: {}\n", can);
-  if (!cannot.empty()) fmt::print(out, "  cannot: {}\n", cannot);
+  const Abilities abilities = AbilitiesOf(v);
+  fmt::print(out, "  can: {}\n", abilities.can);
+  if (!abilities.cannot.empty())
+    fmt::print(out, "  cannot: {}\n", abilities.cannot);
   for (const Knob& k : v.knobs)
     fmt::print(out, "  {}: {} ({})\n", k.name, k.doc, RangeOf(k));
   for (const ExtraInput& x : v.inputs)
     fmt::print(out, "  input {}: {}\n", x.name, x.doc);
-  CostShape cost;
-  if (CostOf(v, &cost))
+  if (const Result<CostShape> shape = CostShapeOf(v); shape.ok())
     fmt::print(out,
                "  cost, one head 64 wide, {} tokens: {:.3g} GFLOP forward, "
                "{:.3g} backward, {:.3g} MFLOP a decoded token; grows as "
                "N^{:.2f}\n",
-               kShort, cost.short_one.forward_flops * 1e-9,
-               cost.short_one.backward_flops * 1e-9,
-               cost.short_one.decode_flops * 1e-6, cost.exponent);
+               CostShape::kLength, shape->cost.forward_flops * 1e-9,
+               shape->cost.backward_flops * 1e-9,
+               shape->cost.decode_flops * 1e-6, shape->exponent);
   fmt::print(out, "\n");
 }
 
@@ -118,19 +77,19 @@ ordered_json JsonOf(const Variant& v) {
                     {"title", v.title},
                     {"source", v.source},
                     {"kappa", v.kappa}};
-  for (const Trait& t : TraitsOf(v.traits)) j["traits"][t.name] = t.has;
+  for (const TraitName& t : TraitNames())
+    j["traits"][t.words] = v.traits.*t.has;
   j["knobs"] = ordered_json::array();
   for (const Knob& k : v.knobs) j["knobs"].push_back(JsonOf(k));
   j["inputs"] = ordered_json::array();
   for (const ExtraInput& x : v.inputs)
     j["inputs"].push_back({{"name", x.name}, {"doc", x.doc}});
-  CostShape cost;
-  if (CostOf(v, &cost))
-    j["cost"] = {{"length", kShort},
-                 {"forward_flops", cost.short_one.forward_flops},
-                 {"backward_flops", cost.short_one.backward_flops},
-                 {"decode_flops", cost.short_one.decode_flops},
-                 {"exponent", cost.exponent}};
+  if (const Result<CostShape> shape = CostShapeOf(v); shape.ok())
+    j["cost"] = {{"length", CostShape::kLength},
+                 {"forward_flops", shape->cost.forward_flops},
+                 {"backward_flops", shape->cost.backward_flops},
+                 {"decode_flops", shape->cost.decode_flops},
+                 {"exponent", shape->exponent}};
   return j;
 }
 
@@ -182,10 +141,31 @@ int ListSwitches(bool as_json, const Host& host) {
   return kExitOk;
 }
 
+// Variants in the words of their own files, with their facts.
+int Explain(const std::string& names, const Host& host) {
+  const std::vector<std::string> globs = Split(names, ',');
+  for (const std::string& glob : globs)
+    if (std::none_of(
+            Variants().begin(), Variants().end(),
+            [&](const Variant* v) { return GlobMatches(glob, v->name); }))
+      return Complain(NoMatch(glob), host);
+  for (const Variant* v : Variants())
+    if (AnyMatches(globs, v->name)) {
+      fmt::print(host.out, "{}\n", ExplanationOf(*v));
+      PrintOne(*v, host.out);
+    }
+  return kExitOk;
+}
+
 int List(const ListOptions& options, const Host& host) {
   if (options.probes) return ListProbes(options.json, host);
   if (options.positions) return ListPositions(options.json, host);
   if (options.switches) return ListSwitches(options.json, host);
+  if (options.markdown) {
+    fmt::print(host.out, "{}", VariantsPage());
+    return kExitOk;
+  }
+  if (!options.explain.empty()) return Explain(options.explain, host);
   ordered_json all = ordered_json::array();
   for (const Variant* v : Variants()) {
     if (options.json) {
@@ -206,6 +186,10 @@ Action Declare(CLI::App& app) {
                "What may follow a variant's +, and which take it");
   app.add_flag("--switches", o->switches,
                "Changes to how a trained model is read, and what they do");
+  app.add_option("--explain", o->explain,
+                 "These at length: equation, source, shapes, cost")
+      ->type_name(kVariants);
+  app.add_flag("--markdown", o->markdown, "All explained, as a page");
   app.add_flag("--json", o->json, "As JSON");
   return [o](const Invocation& call) { return List(*o, call.host); };
 }
