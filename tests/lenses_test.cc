@@ -232,6 +232,24 @@ TEST_CASE("whoever is not linear in v has no weights") {
   CHECK(weights.status().code() == Code::kUnsupported);
 }
 
+TEST_CASE("exact variants are softmax, approximations come nearer by spending") {
+  const auto error = [](const std::string& spec) {
+    return Read("approximation", {}, spec);
+  };
+  CHECK(error("softmax.flash")["softmax error"] < 1e-5);
+  CHECK(error("softmax.window:size=32")["softmax error"] > 0.5);
+  double before = 1e9;
+  for (const char* features : {"64", "256", "1024"}) {
+    auto values = error(std::string("linear.favor:features=") + features);
+    const double faint = values["softmax error, faint scores"];
+    INFO(features, ": ", faint);
+    CHECK(faint < values["softmax error"]);
+    // Four times as many would halve an error that is small.
+    CHECK(faint < 0.8 * before);
+    before = faint;
+  }
+}
+
 TEST_CASE("every lens says what it reads") {
   std::set<std::string_view> names, quantities;
   for (const Lens* lens : Lenses()) {
