@@ -237,7 +237,9 @@ Status Plan::ForwardSequences(const Inputs& in, const Outputs& out,
                               const Sequences& sequences, Bytes scratch,
                               Exec& exec) const {
   if (problem_.attn_mask != AttnMask::kNone)
-    return Unsupported("sequences of different lengths take no attn_mask");
+    return Unsupported(
+        "sequences of different lengths take no attn_mask: their lengths leave "
+        "padding out; for other masks call Forward, a sequence at a time");
   const Problem& p = problem_;
   SACCADE_RETURN_IF_ERROR(CheckTensors(p, variant_, in, 1, in.q.len, in.k.len));
   SACCADE_RETURN_IF_ERROR(CheckBias(p, in.bias));
@@ -292,7 +294,10 @@ Status Plan::CheckExtends() const {
   if (problem_.mask == Mask::kNone)
     return Unsupported("only causal problems can be extended");
   if (problem_.attn_mask != AttnMask::kNone)
-    return Unsupported("problems with an attn_mask cannot be extended");
+    return Unsupported(
+        "problems with an attn_mask cannot be extended, as a state keeps no "
+        "masks: call Forward with the keys so far, or, where the mask only "
+        "hides padding, ForwardSequences with each sequence's length");
   return {};
 }
 

@@ -158,7 +158,8 @@ Status CheckTraits(const Variant& variant, const Problem& p) {
                    p.most_distance < kNoDistance;
   if (cut && !t.window) return Unsupported(name + " cannot be cut to a window");
   if (p.attn_mask != AttnMask::kNone && !t.attn_mask)
-    return Unsupported(name + " takes no attn_mask");
+    return Unsupported(name +
+                       " takes no attn_mask (`saccade list` shows which do)");
   if (p.softcap > 0 && !t.softcap)
     return Unsupported(name + " does not cap its scores (softcap)");
   if (p.dtype == DType::kBF16 && !t.bf16)

@@ -302,7 +302,12 @@ TEST_CASE("masks and softcaps that do not fit are refused with a sentence") {
   causal.mask = Mask::kCausal;
   const auto plan = MakePlan("softmax.flash", causal);
   REQUIRE(plan.ok());
-  CHECK((*plan)->Reset({}).message().find("attn_mask") != std::string::npos);
+  // Each says what to do instead.
+  CHECK((*plan)->Reset({}).message().find("call Forward") != std::string::npos);
+  const Status several = (*plan)->ForwardSequences({}, {}, {}, {}, Serial());
+  CHECK(several.code() == Code::kUnsupported);
+  CHECK(several.message().find("attn_mask") != std::string::npos);
+  CHECK(several.message().find("call Forward") != std::string::npos);
 }
 
 }  // namespace

@@ -195,6 +195,19 @@ class NumPy(unittest.TestCase):
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             self.assertTrue(all(pool.map(again, x, want)))
 
+    def test_variants_say_why_they_do_not_take_a_problem(self):
+        said = saccade.explain(q_len=8, kv_len=8, qk_dim=4, mask="causal",
+                               attn_mask="boolean")
+        self.assertEqual(list(said), list(saccade.variants()))
+        self.assertIsNone(said["softmax.flash"])
+        self.assertRegex(said["linear.elu"], "no attn_mask")
+        plan = saccade.Plan("softmax.flash", q_len=8, kv_len=8, qk_dim=4,
+                            mask="causal", attn_mask="boolean")
+        with self.assertRaisesRegex(saccade.SaccadeError, "call Forward"):
+            plan.reset()
+        with self.assertRaisesRegex(TypeError, "q_length"):
+            saccade.Plan("softmax.flash", q_length=8, kv_len=8, qk_dim=4)
+
     def test_what_is_wrong_is_said(self):
         x = np.zeros((1, 1, 4, 8), np.float32)
         for wrong, says in [

@@ -9,9 +9,10 @@ Arrays are NumPy's, or PyTorch's on the CPU, which are read where they lie and
 get gradients. A call lets other Python threads run.
 """
 
-from saccade._plan import Plan, SaccadeError, attention, clear_cache
+from saccade._plan import (Plan, SaccadeError, attention, clear_cache,
+                           explain)
 from saccade._library import load_plugin, variants, version
 
 __version__ = version()
-__all__ = ["Plan", "SaccadeError", "attention", "clear_cache", "load_plugin",
-           "variants"]
+__all__ = ["Plan", "SaccadeError", "attention", "clear_cache", "explain",
+           "load_plugin", "variants"]

@@ -95,6 +95,7 @@ _SIGNATURES = {
     "saccade_variant_name": (c_char_p, [c_int64]),
     "saccade_variant_title": (c_char_p, [c_int64]),
     "saccade_variant_input": (c_char_p, [c_int64, c_int64]),
+    "saccade_variant_takes": (c_int32, [c_int64, POINTER(Problem)]),
     "saccade_plugin_load": (c_int32, [c_char_p]),
     "saccade_exec_tbb": (c_int32, [c_int32, POINTER(c_void_p)]),
     "saccade_exec_slots": (c_int32, [c_void_p]),

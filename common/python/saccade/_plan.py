@@ -10,7 +10,7 @@ from saccade._arrays import (BF16, F32, NumPy, describe, describe_mask, kind_of,
                              library_of, like)
 from saccade._library import (Bytes, Footprint, Gradients, Inputs, Outputs,
                               Problem, SaccadeError, Tensor, check, exec_of,
-                              inputs_of, lib, sized)
+                              inputs_of, lib, sized, variants)
 
 DTYPES = {"float32": F32, "bfloat16": BF16}
 MASKS = {"none": 0, "causal": 1, "causal_top_left": 2}
@@ -27,6 +27,35 @@ def _aligned(size):
     raw = np.empty(size + 64, np.uint8)
     at = raw.ctypes.data
     return raw, Bytes(at + -at % 64, size)
+
+
+def problem_of(*, q_len, kv_len, qk_dim, v_dim=None, batch=1, q_heads=1,
+               kv_heads=None, dtype="float32", mask="none", window=0,
+               scale=None, attn_mask="none", softcap=0):
+    """What attention is asked for, as the library reads it."""
+    p = sized(Problem)
+    p.batch, p.q_heads = batch, q_heads
+    p.kv_heads = q_heads if kv_heads is None else kv_heads
+    p.q_len, p.kv_len, p.qk_dim = q_len, kv_len, qk_dim
+    p.v_dim = qk_dim if v_dim is None else v_dim
+    for field, chosen, known in [("dtype", dtype, DTYPES),
+                                 ("mask", mask, MASKS),
+                                 ("attn_mask", attn_mask, ATTN_MASKS)]:
+        if chosen not in known:
+            raise SaccadeError(1, f"there is no {field} {chosen!r}: "
+                                  f"{', '.join(known)}")
+        setattr(p, field, known[chosen])
+    p.window, p.scale, p.softcap = window, scale or 0, softcap
+    return p
+
+
+def explain(**problem):
+    """Which variants take a problem: by name None, or the reason why not. The
+    problem is said as to Plan."""
+    p = problem_of(**problem)
+    return {name: (lib.saccade_last_error().decode()
+                   if lib.saccade_variant_takes(n, byref(p)) else None)
+            for n, name in enumerate(variants())}
 
 
 class _Call:
@@ -79,30 +108,21 @@ class _Call:
 class Plan:
     """A variant made for one problem; serves one thread at a time.
 
+    Plan(spec, q_len=, kv_len=, qk_dim=, v_dim=qk_dim, batch=1, q_heads=1,
+         kv_heads=q_heads, dtype="float32", mask="none", window=0, scale=None,
+         attn_mask="none", softcap=0, threads=0)
+
     spec: "softmax.window:size=256+rope". Shapes are [batch, heads, tokens,
     width]; q_heads must be a multiple of kv_heads. For extend, kv_len is the
     longest sequence and q_len the most tokens of one step. dtype: "float32" or
     "bfloat16". attn_mask: "boolean" or "additive" where passes come with a mask
-    of the caller's. softcap: scores become softcap tanh(score / softcap).
-    threads: 0 is all cores. Passes record no gradients: `backward` gives them.
+    of the caller's; such plans do not extend. softcap: scores become softcap
+    tanh(score / softcap). threads: 0 is all cores. Passes record no gradients:
+    `backward` gives them.
     """
 
-    def __init__(self, spec, *, q_len, kv_len, qk_dim, v_dim=None, batch=1,
-                 q_heads=1, kv_heads=None, dtype="float32", mask="none",
-                 window=0, scale=None, attn_mask="none", softcap=0, threads=0):
-        p = sized(Problem)
-        p.batch, p.q_heads = batch, q_heads
-        p.kv_heads = q_heads if kv_heads is None else kv_heads
-        p.q_len, p.kv_len, p.qk_dim = q_len, kv_len, qk_dim
-        p.v_dim = qk_dim if v_dim is None else v_dim
-        for field, chosen, known in [("dtype", dtype, DTYPES),
-                                     ("mask", mask, MASKS),
-                                     ("attn_mask", attn_mask, ATTN_MASKS)]:
-            if chosen not in known:
-                raise SaccadeError(1, f"there is no {field} {chosen!r}: "
-                                      f"{', '.join(known)}")
-            setattr(p, field, known[chosen])
-        p.window, p.scale, p.softcap = window, scale or 0, softcap
+    def __init__(self, spec, *, threads=0, **problem):
+        p = problem_of(**problem)
         self.spec = spec
         self.extras = inputs_of(spec.split(":")[0].split("+")[0])
         self._handle = c_void_p()
