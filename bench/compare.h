@@ -79,7 +79,7 @@ struct CompareOverrides {
   std::string profile = "quick";
   std::string only, measures, probes, protocols, peers, lengths, dims, dtypes,
       threads, passes, masks, cache;
-  std::string budget, longest, out, resume, command, note, shard;
+  std::string budget, longest, out, resume, command, note, shard, save_models;
   int64_t batch = 0, heads = 0, kv_heads = 0;
   std::vector<std::string> corpus;
   std::vector<int64_t> seeds;  // of trainings; the first also of data

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <filesystem>
 
 #include "bench/cli_parse.h"
 #include "bench/compare.h"
@@ -117,6 +118,13 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
     return Invalid("--probes: probes are not among what is measured");
   if (!text && !over.protocols.empty())
     return Invalid("--protocols: extrapolation is not among what is measured");
+  if (!text && !over.save_models.empty())
+    return Invalid(
+        "--save-models: extrapolation is not among what is measured");
+  std::error_code none;
+  if (std::filesystem::exists(over.save_models, none) &&
+      !std::filesystem::is_directory(over.save_models, none))
+    return Invalid("--save-models: " + over.save_models + " is not a folder");
   if (!text && !probes) return {};
   Result<LearnOptions> learn = LearnOptionsFrom(profile);
   if (!learn.ok())
@@ -155,6 +163,7 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
     l.protocols = std::move(*found);
   }
   l.corpus = over.corpus;
+  l.save_models = over.save_models;
   l.look = options->measures.contains("lenses");
   if (!over.seeds.empty()) l.seeds = SeedsOf(over);
   l.budget_seconds = 0;
@@ -288,11 +297,11 @@ namespace {
 // Of all that decides what is measured and how. The same settings said in other
 // words differ, which is the safe side.
 uint64_t Digest(const json& profile, const CompareOverrides& o) {
-  return Hash(record::Dump(json::array(
-      {profile,     o.only,   o.measures, o.probes,   o.peers,  o.lengths,
-       o.dims,      o.dtypes, o.threads,  o.passes,   o.masks,  o.budget,
-       o.longest,   o.batch,  o.heads,    o.kv_heads, o.corpus, o.seeds,
-       o.protocols, o.cache})));
+  return Hash(record::Dump(
+      json::array({profile,    o.only,   o.measures, o.probes,    o.peers,
+                   o.lengths,  o.dims,   o.dtypes,   o.threads,   o.passes,
+                   o.masks,    o.budget, o.longest,  o.batch,     o.heads,
+                   o.kv_heads, o.corpus, o.seeds,    o.protocols, o.cache})));
 }
 
 }  // namespace

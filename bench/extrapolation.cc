@@ -15,6 +15,7 @@
 #include "bench/learn/jobs.h"
 #include "bench/learn/random.h"
 #include "bench/learn/readings.h"
+#include "bench/learn/saved.h"
 #include "bench/lenses/look.h"
 #include "record/schema.h"
 
@@ -72,6 +73,7 @@ class Run {
   Status RunJob(const Job& job);
   Status Conclude();
   std::vector<json> Read(const Job& job, const Model& model);
+  Status Keep(const Job& job, const Model& model, int64_t steps) const;
   Status WriteTraining(const Job& job, const Model& model,
                        const TrainResult& result);
 
@@ -227,6 +229,28 @@ std::vector<json> Run::Read(const Job& job, const Model& model) {
                    : ReadTextJob(o_, job, model, corpus_.test, exec_, tick);
 }
 
+// A trained model of text, where models are wanted, by a name made of what it
+// is: "softmax.window_size=32+rope.seed-1.safetensors".
+Status Run::Keep(const Job& job, const Model& model, int64_t steps) const {
+  if (o_.save_models.empty() || job.probe) return {};
+  std::string name = job.spec;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return c == ':' || c == '/'; },
+      '_');
+  name += fmt::format(".seed-{}{}.safetensors", job.seed,
+                      job.by_flops ? ".flops" : "");
+  const std::string path =
+      (std::filesystem::path(o_.save_models) / name).string();
+  const Status saved = SaveModel(path, model,
+                                 {{"trained_on", corpus_.name},
+                                  {"steps", fmt::format("{}", steps)},
+                                  {"seed", fmt::format("{}", job.seed)}});
+  // One that grew beyond all numbers is recorded, and not saved.
+  if (saved.code() != Code::kInvalid) return saved;
+  Note("not saved: " + saved.message());
+  return {};
+}
+
 // Written last: whoever finds it finds all that the job has to say.
 Status Run::WriteTraining(const Job& job, const Model& model,
                           const TrainResult& result) {
@@ -306,6 +330,8 @@ Status Run::RunJob(const Job& job) {
         LookAtModel(*model, true, corpus_.test, job.seed, exec_, sink_);
     if (!s.ok()) return s;
   }
+  const auto steps = static_cast<int64_t>(result->loss.size());
+  if (Status s = Keep(job, *model, steps); !s.ok()) return s;
   if (Status s = WriteTraining(job, *model, *result); !s.ok()) return s;
   foretold_ += job.seconds;
   took_ += Since(begin);
@@ -348,6 +374,14 @@ Status Run::All() {
   return Conclude();
 }
 
+// The folder is made before anything is trained: it may not be possible.
+Status MakeFolder(const std::string& folder) {
+  std::error_code error;
+  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  if (error) return IoError(fmt::format("{}: {}", folder, error.message()));
+  return {};
+}
+
 Status Check(const LearnOptions& o) {
   if (o.multiples.empty() || o.seeds.empty()) {
     return Invalid("training needs at least one length and one seed");
@@ -367,6 +401,7 @@ Status Check(const LearnOptions& o) {
 Status RunExtrapolation(const LearnOptions& options, Exec& exec,
                         const LearnHooks& hooks) {
   if (Status status = Check(options); !status.ok()) return status;
+  if (Status s = MakeFolder(options.save_models); !s.ok()) return s;
   return Run(options, exec, hooks).All();
 }
 

@@ -77,6 +77,10 @@ struct LearnOptions {
   double budget_seconds = 0;
   std::vector<DropRule> drops;
 
+  /// A folder for the models of text, each in a .safetensors file that `saccade
+  /// generate` reads. Empty: none.
+  std::string save_models;
+
   /// Seconds between checkpoints: what a killed run loses at most.
   double checkpoint_seconds = 15;
 

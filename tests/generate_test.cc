@@ -62,6 +62,53 @@ TEST_CASE("train saves what generate goes on with") {
   CHECK(OneLine(other.err));
 }
 
+TEST_CASE("compare saves the models that train would") {
+  const Folder folder;
+  std::string text;
+  for (int i = 0; i < 3000; ++i)
+    text += i % 3 ? "the cat sat. " : "a dog ran on. ";
+  const std::string corpus = folder.Write("text.txt", text);
+  const std::string profile = folder.Write("tiny.json", R"({
+    "measures": ["extrapolation"], "variants": "linear.elu",
+    "learn": ["softmax.flash+rope", "softmax.window:size=8+rope"],
+    "learn_settings": {"width": 16, "layers": 1, "heads": 2, "train_len": 16,
+      "steps": 8, "tokens_per_step": 64, "multiples": [1], "seeds": [3],
+      "test_bytes": 512, "targets": 4}
+  })");
+  const std::string models = folder / "models";
+  const Answer compared =
+      Saccade({"compare", "--profile", profile, "--corpus", corpus, "-t", "1",
+               "--out", folder / "run", "--save-models", models});
+  REQUIRE_MESSAGE(compared.code == kExitOk, compared.err);
+  const auto written = [](const std::string& model) {
+    const Answer a =
+        Saccade({"generate", model, "-n", "40", "--temperature", "0"});
+    CHECK_MESSAGE(a.code == kExitOk, a.err);
+    return a.out;
+  };
+  const Answer trained = Saccade(
+      {"train", "softmax.window:size=8+rope", "--profile", profile, "--corpus",
+       corpus, "--seed", "3", "-t", "1", "-o", folder / "own"});
+  REQUIRE_MESSAGE(trained.code == kExitOk, trained.err);
+  const std::string kept =
+      models + "/softmax.window_size=8+rope.seed-3.safetensors";
+  CHECK(written(kept) == written(folder / "own"));
+  CHECK(std::filesystem::exists(models +
+                                "/softmax.flash+rope.seed-3.safetensors"));
+
+  const Answer none = Saccade(
+      {"compare", "--measure", "speed", "--save-models", models, "--dry-run"});
+  CHECK(none.code == kExitUsage);
+  CHECK(OneLine(none.err));
+  CHECK(none.err.find("--save-models") != std::string::npos);
+  const Answer taken =
+      Saccade({"compare", "--profile", profile, "--corpus", corpus, "-t", "1",
+               "--out", folder / "run-2", "--save-models", corpus});
+  CHECK(taken.code == kExitUsage);
+  CHECK(OneLine(taken.err));
+  CHECK_FALSE(std::filesystem::exists(folder / "run-2"));
+}
+
 TEST_CASE("a training that is stopped goes on where it was") {
   const Folder folder;
   std::string text;

@@ -53,6 +53,10 @@ void DeclareCellOptions(CLI::App* c, CompareOverrides* o) {
   c->add_option("--budget", o->budget, "Time for all of it: 90s, 5m, 1h");
   c->add_option("--longest", o->longest,
                 "Leave out passes that take longer: 0.5s, 10s");
+  c->add_option("--save-models", o->save_models,
+                "Folder for the models of text that are trained: `saccade "
+                "generate` reads them")
+      ->type_name(kFolder);
   c->add_option("--note", o->note,
                 "A remark to show on the first page of its report");
   c->add_flag("--strict", o->strict,
@@ -133,6 +137,7 @@ Examples:
   saccade compare --profile standard --shard 1/4 --out part-1
   saccade compare --measure speed --cache warm,cold --strict
   saccade compare --corpus a.txt b.txt --measure extrapolation
+  saccade compare --measure extrapolation --save-models models
   saccade compare --config sweep.toml --threads 2)";
 
 // The arguments of such a line, the program's name left out.

@@ -109,8 +109,7 @@ class SACCADE_API Plan {
   /// keys, each to the bits that it has alone. Of keys in pages the last are
   /// those of the queries: a few queries are a step of decoding, to the bits of
   /// Extend. lse: [Hq, all queries]. kUnsupported where a variant or its
-  /// positions need more than q, k, v and slopes, and with an attn_mask:
-  /// lengths leave padding out without one.
+  /// positions need more than q, k, v and slopes, and with an attn_mask.
   Status ForwardSequences(const Inputs& in, const Outputs& out,
                           const Sequences& sequences, Bytes scratch,
                           Exec& exec) const;
@@ -122,10 +121,9 @@ class SACCADE_API Plan {
   /// Makes `state` the state of an empty sequence.
   Status Reset(Bytes state) const;
 
-  /// Appends n >= 0 tokens (fresh q, k, v and extras of n rows, n <= q_len) and
-  /// computes their n rows of out: any split of a sequence into Extends equals
-  /// one causal Forward. kExhausted when more than kv_len tokens would be held;
-  /// kUnsupported with an attn_mask, which a state does not keep.
+  /// Appends n >= 0 tokens (q, k, v and extras of n rows, n <= q_len), computes
+  /// their rows of out: any split of a sequence into Extends equals one causal
+  /// Forward. kExhausted beyond kv_len tokens, kUnsupported with an attn_mask.
   Status Extend(const Inputs& fresh, const Outputs& out, Bytes state,
                 Bytes scratch, Exec& exec) const;
 
