@@ -190,9 +190,9 @@ HWY_INLINE void FinishAny(V s, const Block& b, int row, int key, float* p,
                           float* ds) {
   V slope = hn::Set(d, 1.0f);
   if (b.softcap > 0) {
-    const V cap = hn::Set(d, b.softcap);
-    const saccade::HWY_NAMESPACE::TanhAndSlope<D> t(d, hn::Div(s, cap));
-    s = hn::Mul(cap, t.value);
+    const V share = hn::Mul(s, hn::Set(d, 1 / b.softcap));
+    const saccade::HWY_NAMESPACE::TanhAndSlope<D> t(d, share);
+    s = hn::Mul(hn::Set(d, b.softcap), t.value);
     slope = t.slope;
   }
   s = hn::Add(s, hn::Set(d, b.start[row]));

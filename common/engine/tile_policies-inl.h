@@ -87,15 +87,17 @@ class AnySoftmax : public Softmax {
   static constexpr bool kMask = kWithMask;
 
   explicit AnySoftmax(const TileWork& work)
-      : Softmax(work), cap_(work.spec->softcap * kLog2E), bias_(work.bias) {
+      : Softmax(work), cap_(work.spec->softcap * kLog2E),
+        inverse_(cap_ > 0 ? 1 / cap_ : 0),
+        bias_(work.bias) {
     if (!work.spec->slopes.empty())
       slope_ = work.call->Slope(*work.spec, work.batch, work.head) * kLog2E *
                static_cast<float>(work.part->step);
   }
   HWY_INLINE V Score(V s, int64_t ahead, const float* at) const {
     if (cap_ > 0) {
-      const V cap = hn::Set(d, cap_);
-      s = hn::Mul(cap, TanhAndSlope<D>(d, hn::Div(s, cap)).value);
+      const V share = hn::Mul(s, hn::Set(d, inverse_));
+      s = hn::Mul(hn::Set(d, cap_), TanhAndSlope<D>(d, share).value);
     }
     if (bias_ != nullptr) s = hn::Add(s, hn::LoadU(d, bias_ + ahead));
     if (slope_ != 0) {
@@ -109,7 +111,7 @@ class AnySoftmax : public Softmax {
   }
 
  private:
-  float cap_;  // in base 2, as scores are
+  float cap_, inverse_;  // in base 2, as scores are
   const float* bias_;
   float slope_ = 0;
 };
