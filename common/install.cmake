@@ -39,8 +39,10 @@ endforeach()
 
 # Inside a wheel the C library lies beside the Python that opens it.
 if(SKBUILD)
-  set_target_properties(saccade_c PROPERTIES VERSION "" SOVERSION "")
+  set_property(TARGET saccade_c PROPERTY VERSION)
+  set_property(TARGET saccade_c PROPERTY SOVERSION)
   install(TARGETS saccade_c LIBRARY DESTINATION saccade COMPONENT python)
+  install(FILES LICENSE DESTINATION saccade COMPONENT python)
 endif()
 
 # Packages: one archive of all (cpack -G TGZ), or Debian's three.
