@@ -53,7 +53,8 @@ void ForHeadRows(std::vector<double>& x, int64_t heads, int64_t len,
 
 // Which rows of out change when the keys in `changed` do. Values are made so
 // large that the smallest weight shows; keys and queries are turned both ways,
-// for a weight may be zero for one of them.
+// for a weight may be zero for one of them, and keys are made long besides, so
+// that they are among those with the largest scores.
 class Reach {
  public:
   Reach(const Variant& variant, const Problem& p, const Data& data,
@@ -66,14 +67,14 @@ class Reach {
   std::vector<bool> operator()(const std::vector<bool>& changed) const {
     std::vector<bool> reached(p_.batch * p_.q_heads * p_.q_len, false);
     for (const Side& side : sides_)
-      for (const double sign : {1.0, -1.0}) {
+      for (const double by : {1.0, -1.0, 1e6, -1e6}) {
         Data other = side.data;
         Rng rng(99);
         for (int64_t j = 0; j < p_.kv_len; ++j) {
           if (!changed[j]) continue;
           const int64_t heads = p_.batch * p_.kv_heads;
           ForHeadRows(other.k, heads, p_.kv_len, p_.qk_dim, j,
-                      [&](double& x) { x = sign * rng.Normal(); });
+                      [&](double& x) { x = by * rng.Normal(); });
           ForHeadRows(other.v, heads, p_.kv_len, p_.v_dim, j,
                       [&](double& x) { x = 1e150 * (1 + rng.Uniform()); });
         }
