@@ -479,5 +479,33 @@ TEST_CASE("GAU divides by what its knobs say") {
   CHECK(Near(fixed, rows));
 }
 
+TEST_CASE(
+    "top-k keeps so many keys, of equal ones the first, and all as softmax") {
+  const Problem p = Square(300, Mask::kCausal);
+  CHECK(
+      Near(Run("topk.exact:keys=300", p).Out(), Run("softmax.naive", p).Out()));
+  for (const bool zero : {false, true}) {
+    const std::vector<double> w = Weights("topk.exact:keys=7", p, zero);
+    const std::vector<double> all = Weights("softmax.naive", p, zero);
+    for (int64_t row = 0; row < std::ssize(w) / 300; ++row) {
+      const int64_t i = row % 300;
+      int64_t kept = 0;
+      double least = 1, most = 0;  // of softmax's weights: kept, left out
+      for (int64_t j = 0; j <= i; ++j) {
+        const double x = all[row * 300 + j];
+        if (w[row * 300 + j] > 0) {
+          ++kept;
+          least = std::min(least, x);
+          if (zero) CHECK(j < 7);
+        } else {
+          most = std::max(most, x);
+        }
+      }
+      CHECK(kept == std::min<int64_t>(7, i + 1));
+      CHECK(least >= most * (1 - 1e-6));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace saccade::bench

@@ -2,6 +2,7 @@
 #ifndef SACCADE_COMMON_ENGINE_TOPK_H_
 #define SACCADE_COMMON_ENGINE_TOPK_H_
 
+#include <cmath>
 #include <cstdint>
 #include <memory>
 
@@ -9,13 +10,15 @@
 
 namespace saccade {
 
-/// A key that a query may keep.
-struct Candidate {
-  float score;
-  int32_t key;
-};
-
 namespace topk {
+
+/// Keys that a row may keep, ascending. `order` is room to find the best in.
+struct Candidates {
+  float* scores;
+  int32_t *keys, *order;
+  int64_t count = 0;
+  float least = -INFINITY;  // what is not above is among no row's best
+};
 
 /// Keys whose scores are made together.
 constexpr int64_t kKeys = 256;
@@ -30,10 +33,15 @@ void Scores(const T* const* keys, int64_t n, const float* q, int64_t ld,
             int64_t rows, int64_t dim, float* s);
 
 /// Appends those of s[begin] .. s[end - 1] that are not below or equal to
-/// `least`, which what is not a number never is, as keys first + index; returns
-/// how many there are now. s is readable to a multiple of 16.
-int64_t TakeAbove(const float* s, int64_t begin, int64_t end, float least,
-                  int64_t first, Candidate* candidates, int64_t count);
+/// `least`, which what is not a number never is, as keys first + index. s is
+/// readable to a multiple of 16, arrays writable for 16 beyond what is taken.
+void TakeAbove(const float* s, int64_t begin, int64_t end, int64_t first,
+               Candidates* to);
+
+/// Keeps the `most` with the largest scores, of equal ones the first; what is
+/// not a number counts as the largest. Arrays are readable and writable to a
+/// multiple of 16.
+void KeepBest(int64_t most, Candidates* of);
 
 /// w = e^(s - top) in place, n readable and written to a multiple of 16, zeros
 /// behind n; returns their sum.

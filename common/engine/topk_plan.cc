@@ -26,14 +26,6 @@ inline float Get(BF16 x) { return ToFloat(x); }
 inline void Put(float x, float* y) { *y = x; }
 inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
-// The larger score, then the earlier key; what is not a number before all.
-bool Better(const Candidate& a, const Candidate& b) {
-  const bool nan_a = std::isnan(a.score), nan_b = std::isnan(b.score);
-  if (nan_a != nan_b) return nan_a;
-  if (!nan_a && a.score != b.score) return a.score > b.score;
-  return a.key < b.key;
-}
-
 // A pass's tensors and where they stand; keys are rows 0 .. keys - 1.
 struct Call {
   ConstView q, k, v;
@@ -49,7 +41,7 @@ class TopKPlan final : public Plan {
         mask_(MaskPart(p)),
         kept_(std::clamp<int64_t>(kept, 1, std::max<int64_t>(p.kv_len, 1))),
         list_((kept_ + 15) / 16 * 16),
-        room_(2 * kept_ + kKeys),
+        room_(2 * list_ + kKeys + 16),
         q_width_(topk::Padded(p.qk_dim)),
         v_width_(topk::Padded(p.v_dim)),
         chunks_((p.kv_len + kChunk - 1) / kChunk),
@@ -78,14 +70,19 @@ class TopKPlan final : public Plan {
         : q(a.Take<float>(kRows * plan.q_width_)),
           s(a.Take<float>(kRows * kKeys)),
           rows(a.Take<const T*>(kKeys)),
-          found(a.Take<Candidate>(kRows * plan.room_)),
-          p(a.Take<float>(plan.list_)),
+          scores(a.Take<float>(kRows * plan.room_)),
+          keys(a.Take<int32_t>(kRows * plan.room_)),
+          order(a.Take<int32_t>(plan.room_)),
           part(a.Take<float>(plan.v_width_)),
           out(a.Take<float>(plan.v_width_)) {}
+    topk::Candidates Row(int64_t r, int64_t room) const {
+      return {scores + r * room, keys + r * room, order};
+    }
     float *q, *s;
     const T** rows;
-    Candidate* found;
-    float *p, *part, *out;
+    float* scores;
+    int32_t *keys, *order;
+    float *part, *out;
   };
   // Gradients of scores, times the scale [rows, list]; q [rows] and dout as
   // padded floats.
@@ -145,91 +142,73 @@ class TopKPlan final : public Plan {
     return h / (problem_.q_heads / problem_.kv_heads);
   }
 
-  // The best kept_ to the front; how many those are.
-  int64_t Trim(Candidate* found, int64_t count) const {
-    if (count <= kept_) return count;
-    std::nth_element(found, found + kept_ - 1, found + count, Better);
-    return kept_;
-  }
-
-  // The best of all keys that rows first .. first + n - 1 see, in s.found;
-  // counts [n].
+  // The best of all keys that rows first .. first + n - 1 see.
   void Select(const Call& c, int64_t b, int64_t h, int64_t first, int64_t n,
-              const ForwardSlot& s, int64_t* counts) const {
-    const Problem& p = problem_;
-    float least[kRows];
-    std::fill_n(least, n, -INFINITY);
-    std::fill_n(counts, n, 0);
+              const ForwardSlot& s, topk::Candidates* best) const {
     const int64_t position = c.q_position + first;
     const Interval all =
         Interval{position - mask_.high, position + n - mask_.low}.Cut(
             {0, c.keys});
     for (int64_t begin = all.begin; begin < all.end; begin += kKeys) {
       const Interval block{begin, std::min(begin + kKeys, all.end)};
-      for (int64_t j = 0; j < (block.size() + 15) / 16 * 16; ++j)
+      const int64_t padded = (block.size() + 15) / 16 * 16;
+      for (int64_t j = 0; j < padded; ++j)
         s.rows[j] =
             c.k.Row<T>(b, KeyHead(h), std::min(begin + j, block.end - 1));
-      topk::Scores(s.rows, (block.size() + 15) / 16 * 16, s.q, q_width_, n,
-                   p.qk_dim, s.s);
+      topk::Scores(s.rows, padded, s.q, q_width_, n, problem_.qk_dim, s.s);
       for (int64_t r = 0; r < n; ++r) {
         const Interval keys = Seen(position + r, block);
         if (keys.empty()) continue;
-        Candidate* const found = s.found + r * room_;
-        counts[r] = topk::TakeAbove(s.s + r * kKeys, keys.begin - begin,
-                                    keys.end - begin, least[r], begin, found,
-                                    counts[r]);
-        if (counts[r] < 2 * kept_) continue;
-        counts[r] = Trim(found, counts[r]);
-        least[r] = found[kept_ - 1].score;
+        topk::TakeAbove(s.s + r * kKeys, keys.begin - begin, keys.end - begin,
+                        begin, best + r);
+        if (best[r].count >= 2 * kept_) topk::KeepBest(kept_, best + r);
       }
     }
+    for (int64_t r = 0; r < n; ++r) topk::KeepBest(kept_, best + r);
   }
 
   void RunTask(const Call& c, const Lists* lists, int64_t b, int64_t h,
                int64_t first, const ForwardSlot& s) const {
     const Problem& p = problem_;
     const int64_t n = std::min(kRows, c.q.len - first);
+    topk::Candidates best[kRows];
     std::fill_n(s.q, n * q_width_, 0.0f);
     for (int64_t r = 0; r < n; ++r) {
+      best[r] = s.Row(r, room_);
       const T* const row = c.q.Row<T>(b, h, first + r);
       for (int64_t d = 0; d < p.qk_dim; ++d)
         s.q[r * q_width_ + d] = p.scale * Get(row[d]);
     }
-    int64_t counts[kRows];
-    Select(c, b, h, first, n, s, counts);
+    Select(c, b, h, first, n, s, best);
     for (int64_t r = 0; r < n; ++r) {
-      Candidate* const found = s.found + r * room_;
-      const int64_t count = Trim(found, counts[r]);
-      const float top =
-          count > 0 ? std::min_element(found, found + count, Better)->score : 0;
-      std::sort(
-          found, found + count,
-          [](const Candidate& x, const Candidate& y) { return x.key < y.key; });
-      std::fill_n(s.p, list_, 0.0f);
-      for (int64_t e = 0; e < count; ++e) s.p[e] = found[e].score;
-      const float sum = topk::Exponentials(s.p, count, top);
-      Average(c, b, h, found, count, s);
+      const int64_t count = best[r].count;
+      float* const w = best[r].scores;
+      float top = -INFINITY;
+      for (int64_t e = 0; e < count; ++e)
+        if (!(w[e] <= top)) top = w[e];
+      const float sum = topk::Exponentials(w, count, top);
+      Average(c, b, h, best[r], s);
       T* const to = c.out.template Row<T>(b, h, first + r);
       for (int64_t e = 0; e < p.v_dim; ++e)
         Put(count > 0 ? s.out[e] / sum : 0.0f, to + e);
       if (lists == nullptr) continue;
       const int64_t at = ((b * p.q_heads + h) * c.q.len + first + r) * list_;
       for (int64_t e = 0; e < list_; ++e) {
-        lists->keys[at + e] = e < count ? found[e].key : kNoKey;
-        lists->p[at + e] = e < count ? s.p[e] / sum : 0;
+        lists->keys[at + e] = e < count ? best[r].keys[e] : kNoKey;
+        lists->p[at + e] = e < count ? w[e] / sum : 0;
       }
     }
   }
 
-  // out = sum of the kept keys' values by s.p.
-  void Average(const Call& c, int64_t b, int64_t h, const Candidate* found,
-               int64_t count, const ForwardSlot& s) const {
+  // out = sum of the kept keys' values by their weights.
+  void Average(const Call& c, int64_t b, int64_t h,
+               const topk::Candidates& best, const ForwardSlot& s) const {
     std::fill_n(s.out, v_width_, 0.0f);
-    for (int64_t e = 0; e < count; e += kKeys) {
-      const int64_t some = std::min(kKeys, count - e);
+    for (int64_t e = 0; e < best.count; e += kKeys) {
+      const int64_t some = std::min(kKeys, best.count - e);
       for (int64_t x = 0; x < some; ++x)
-        s.rows[x] = c.v.Row<T>(b, KeyHead(h), found[e + x].key);
-      topk::WeightedSum(s.rows, s.p + e, some, problem_.v_dim, s.part);
+        s.rows[x] = c.v.Row<T>(b, KeyHead(h), best.keys[e + x]);
+      topk::WeightedSum(s.rows, best.scores + e, some, problem_.v_dim, s.part);
       topk::AddScaled(1, s.part, problem_.v_dim, s.out);
     }
   }
