@@ -85,7 +85,7 @@ Status CheckOne(const NamedArray& a, const ApplyRequest& r,
 Shape4 ShapeFor(const ExtraInput& extra, const Problem& p) {
   return {p.batch, extra.per_query ? p.q_heads : p.kv_heads,
           extra.per_query ? p.q_len : p.kv_len,
-          extra.value_width ? p.v_dim : 1};
+          WidthOf(extra, p.qk_dim, p.v_dim)};
 }
 
 Status CheckMask(const ApplyRequest& r, const Problem& p) {

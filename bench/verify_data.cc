@@ -8,6 +8,8 @@
 #include <new>
 #include <numbers>
 
+#include "activation.h"
+
 #if defined(__has_feature)  // clang's way to say it
 #if __has_feature(address_sanitizer)
 #define SACCADE_ASAN 1
@@ -31,18 +33,6 @@ constexpr std::byte kPoison{0xFF};
 
 bool AllPoison(const std::byte* p, size_t n) {
   return std::all_of(p, p + n, [](std::byte b) { return b == kPoison; });
-}
-
-double Activate(Activation activation, double x) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
-    case Activation::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-  }
-  return x;
 }
 
 }  // namespace
@@ -260,7 +250,7 @@ OracleInputs Data::inputs() const {
 ExtraShape ShapeOf(const ExtraInput& extra, const Problem& p) {
   return {extra.per_query ? p.q_heads : p.kv_heads,
           extra.per_query ? p.q_len : p.kv_len,
-          extra.value_width ? p.v_dim : 1};
+          WidthOf(extra, p.qk_dim, p.v_dim)};
 }
 
 namespace {
@@ -413,7 +403,7 @@ Data MakeData(const CheckCase& c, const Problem& p) {
     for (double& x : data.extra[n])
       x = Activate(extra.activation, rng.Normal());
   }
-  data.bias.resize(p.q_heads * BiasParameters(p));
+  data.bias.resize(p.q_heads * LearnedParameters(*c.variant, p));
   for (double& x : data.bias) x = Stored(0.5 * rng.Normal(), DType::kF32);
   if (p.attn_mask != AttnMask::kNone) MakeMask(p, rng, &data);
   const auto store = [&](std::vector<double>& values) {

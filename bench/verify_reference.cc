@@ -29,17 +29,22 @@ Result64 RunOn(const Variant& variant, const Problem& p, const Data& data) {
   return r;
 }
 
-// An error of the sum of weights is that of a mixture of ones.
+// An error of the sum of weights is that of a mixture of ones, without gates;
+// of weights that do not sum to 1, a sink has the rest.
 std::vector<double> LseSize(const Variant& variant, const Problem& p,
                             const Data& data, const std::vector<double>& lse) {
   Data ones = data;
   std::fill(ones.v.begin(), ones.v.end(), 1.0);
-  for (auto& extra : ones.extra) std::fill(extra.begin(), extra.end(), 1.0);
+  for (size_t n = 0; n < variant.inputs.size(); ++n)
+    if (variant.inputs[n].value_width)
+      std::fill(ones.extra[n].begin(), ones.extra[n].end(), 1.0);
   const Result64 r = RunOn(variant, p, ones);
   std::vector<double> size(lse.size());
-  for (size_t row = 0; row < lse.size(); ++row)
-    size[row] = r.size[row * p.v_dim] +
-                (std::isfinite(lse[row]) ? std::abs(lse[row]) : 0);
+  for (size_t row = 0; row < lse.size(); ++row) {
+    size[row] = r.size[row * p.v_dim];
+    if (std::isfinite(lse[row]))
+      size[row] = std::max(size[row], 1.0) + std::abs(lse[row]);
+  }
   return size;
 }
 
@@ -53,8 +58,7 @@ void ForHeadRows(std::vector<double>& x, int64_t heads, int64_t len,
 
 // Which rows of out change when the keys in `changed` do. Values are made so
 // large that the smallest weight shows; keys and queries are turned both ways,
-// for a weight may be zero for one of them, and keys are made long besides, so
-// that they are among those with the largest scores.
+// for a weight may be zero for one of them.
 class Reach {
  public:
   Reach(const Variant& variant, const Problem& p, const Data& data,
@@ -67,14 +71,15 @@ class Reach {
   std::vector<bool> operator()(const std::vector<bool>& changed) const {
     std::vector<bool> reached(p_.batch * p_.q_heads * p_.q_len, false);
     for (const Side& side : sides_)
-      for (const double by : {1.0, -1.0, 1e6, -1e6}) {
+      // Large ones are among the largest, where those alone count.
+      for (const double size : {1.0, -1.0, 1e6, -1e6}) {
         Data other = side.data;
         Rng rng(99);
         for (int64_t j = 0; j < p_.kv_len; ++j) {
           if (!changed[j]) continue;
           const int64_t heads = p_.batch * p_.kv_heads;
           ForHeadRows(other.k, heads, p_.kv_len, p_.qk_dim, j,
-                      [&](double& x) { x = by * rng.Normal(); });
+                      [&](double& x) { x = size * rng.Normal(); });
           ForHeadRows(other.v, heads, p_.kv_len, p_.v_dim, j,
                       [&](double& x) { x = 1e150 * (1 + rng.Uniform()); });
         }
@@ -152,7 +157,10 @@ class Differences {
         floors_.push_back(Floor(number, g));
       Sample(number, samples);
     }
-    for (int64_t n = 0; n < std::ssize(ref_.data.bias); ++n) MoveBias(n);
+    const int64_t learned = std::ssize(ref_.data.bias);
+    const int64_t moved = std::clamp<int64_t>(samples, 24, 64);
+    for (int64_t n = 0; n < std::min(learned, moved); ++n)
+      MoveBias(learned <= moved ? n : rng_.Below(learned));
   }
 
  private:
@@ -290,7 +298,7 @@ ExtraShape TensorShape(const Variant& variant, const Problem& p, int number) {
   if (number == kQuery) return {p.q_heads, p.q_len, p.qk_dim};
   if (number == kKey) return {p.kv_heads, p.kv_len, p.qk_dim};
   if (number == kValue) return {p.kv_heads, p.kv_len, p.v_dim};
-  if (number == kBias) return {p.q_heads, 1, BiasParameters(p)};
+  if (number == kBias) return {p.q_heads, 1, LearnedParameters(variant, p)};
   return ShapeOf(variant.inputs[number - kFirstExtra], p);
 }
 

@@ -227,10 +227,11 @@ std::string GradientName(const Variant& v, int number) {
   return "d" + std::string(v.inputs[number - kFirstExtra].name);
 }
 
-// Positions that turn or scale q and k keep these copies in the storage type:
-// one more rounding of each.
-bool TurnsCopies(const Problem& p) {
-  return PositionOf(p.positions, PositionKind::kRotary) != nullptr ||
+// Whatever turns or scales q and k keeps these copies in the storage type: one
+// more rounding of each.
+bool TurnsCopies(const Variant& variant, const Problem& p) {
+  return variant.traits.rounds_copies ||
+         PositionOf(p.positions, PositionKind::kRotary) != nullptr ||
          PositionOf(p.positions, PositionKind::kScale) != nullptr;
 }
 
@@ -245,7 +246,7 @@ void CompareOutputs(const CheckCase& c, const Reference& ref, const Written& w,
                     Judge& judge) {
   const Problem& p = ref.problem;
   const double unit = p.dtype == DType::kBF16 ? 0x1p-8 : 0;
-  const double copies = TurnsCopies(p) ? 2 * unit : 0;
+  const double copies = TurnsCopies(*c.variant, p) ? 2 * unit : 0;
   const double weights = RoundsWeights(*c.variant, p) ? unit : 0;
   const ExtraShape shape{p.q_heads, p.q_len, p.v_dim};
   for (size_t n = 0; n < ref.out.size(); ++n)
@@ -265,7 +266,7 @@ void CompareGradients(const CheckCase& c, const Reference& ref,
                       const Written& w, Judge& judge) {
   const Problem& p = ref.problem;
   const double unit = p.dtype == DType::kBF16 ? 0x1p-8 : 0;
-  const double copies = TurnsCopies(p) ? 4 * unit : unit;
+  const double copies = TurnsCopies(*c.variant, p) ? 4 * unit : unit;
   for (const Reference::Derivative& d : ref.derivatives)
     judge.Check(
         [&] {

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "activation.h"
 #include "bench/clock.h"
 #include "bench/named.h"
 #include "bench/peer.h"
@@ -42,8 +43,7 @@ void FillWith(const View& view, const std::vector<float>& table, int64_t start,
   for (int64_t i = 0; i < view.elements(); ++i) {
     float x = table[at];
     at = at + 1 < kTable ? at + 1 : 0;
-    if (activation == Activation::kSigmoid) x = 1 / (1 + std::exp(-x));
-    if (activation == Activation::kSilu) x = x / (1 + std::exp(-x));
+    x = static_cast<float>(Activate(activation, x));
     if (view.dtype == DType::kF32) {
       static_cast<float*>(view.data)[i] = x;
     } else {
@@ -108,9 +108,9 @@ Sizes SizesOf(const Variant& variant, const Problem& p) {
   s.inputs = Elements(p, p.q_heads, p.q_len, p.qk_dim) +
              Elements(p, p.kv_heads, p.kv_len, p.qk_dim + p.v_dim);
   for (const ExtraInput& x : variant.inputs)
-    s.inputs +=
-        Elements(p, x.per_query ? p.q_heads : p.kv_heads,
-                 x.per_query ? p.q_len : p.kv_len, x.value_width ? p.v_dim : 1);
+    s.inputs += Elements(p, x.per_query ? p.q_heads : p.kv_heads,
+                         x.per_query ? p.q_len : p.kv_len,
+                         WidthOf(x, p.qk_dim, p.v_dim));
   s.outputs = Elements(p, p.q_heads, p.q_len, p.v_dim);
   return s;
 }
@@ -269,7 +269,7 @@ Status Workload::MakeTensors(uint64_t seed) {
     const ExtraInput& x = inputs[i];
     const int64_t heads = x.per_query ? p.q_heads : p.kv_heads;
     const int64_t len = x.per_query ? q_len : kv_len;
-    const int64_t dim = x.value_width ? p.v_dim : 1;
+    const int64_t dim = WidthOf(x, p.qk_dim, p.v_dim);
     make(&extras_[i], heads, len, dim, x.activation);
     if (backward) make(&dextras_[i], heads, len, dim, Activation::kNone);
   }

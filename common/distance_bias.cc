@@ -169,6 +169,19 @@ ConstView SlopesOf(const Problem& p, const Inputs& in) {
   return slopes;
 }
 
+int64_t LearnedParameters(const Variant& variant, const Problem& p) {
+  return variant.parameters ? variant.parameters(p) : BiasParameters(p);
+}
+
+std::vector<float> LearnedStart(const Variant& variant, const Problem& p) {
+  if (!variant.parameters) return BiasStart(p);
+  const int64_t n = variant.parameters(p);
+  std::vector<float> start(p.q_heads * n);
+  for (int64_t h = 0; h < p.q_heads; ++h)
+    variant.start(p, h, start.data() + h * n);
+  return start;
+}
+
 int64_t BiasParameters(const Problem& p) {
   const Position* const bias = PositionOf(p.positions, PositionKind::kBias);
   if (bias == nullptr) return 0;

@@ -139,6 +139,15 @@ void Softmax(const Problem& p, const OracleInputs& in, const OracleOutputs& out,
   });
 }
 
+/// o (.) gate, of the same shape.
+inline void Gate(const Problem& p, const double* gate,
+                 const OracleOutputs& out) {
+  for (int64_t n = 0; n < p.batch * p.q_heads * p.q_len * p.v_dim; ++n) {
+    out.out[n] *= gate[n];
+    out.size[n] *= std::abs(gate[n]);
+  }
+}
+
 /// What a problem's positions add to scores, from their papers' equations: a
 /// table over heads and distances. See distance_bias.h for the formulas.
 class Bias {

@@ -85,6 +85,34 @@ inline Score ReluScore(const Problem& p, const double* q, const double* k) {
   return s;
 }
 
+/// The norm and the gate of one row, r in x.out and the size of its errors in
+/// x.size: a deviation is off by its own error and the mean's, all of them by
+/// the variance's share. Gradients are as large as the slope of the factor's
+/// logarithm, of which most cancels when a row has few keys.
+inline void NormAndGate(const double* gate, int64_t n, double epsilon,
+                        const Row& x) {
+  const auto count = static_cast<double>(n);
+  double mean = 0, mean_size = 0, variance = 0, slope = 0;
+  for (int64_t c = 0; c < n; ++c) {
+    mean += x.out[c] / count;
+    mean_size += x.size[c] / count;
+  }
+  for (int64_t c = 0; c < n; ++c) {
+    const double off = x.out[c] - mean;
+    variance += off * off / count;
+    slope += std::abs(off) * (x.size[c] + mean_size) / count;
+  }
+  const double factor = 1 / std::sqrt(variance + epsilon);
+  for (int64_t c = 0; c < n; ++c) {
+    const double y = (x.out[c] - mean) * factor;
+    x.size[c] =
+        std::abs(gate[c]) * (factor * (x.size[c] + mean_size) +
+                             std::abs(y) * (2 + factor * factor * slope +
+                                            std::abs(std::log(factor))));
+    x.out[c] = gate[c] * y;
+  }
+}
+
 constexpr double kNoLeast = -std::numeric_limits<double>::infinity();
 
 }  // namespace saccade::oracle

@@ -76,14 +76,16 @@ Status CheckMask(const Problem& p, const MaskView& mask) {
   return {};
 }
 
-Shape BiasShape(const Problem& p) {
-  return {1, p.q_heads, 1, BiasParameters(p)};
+Shape BiasShape(const Problem& p, const Variant* variant) {
+  return {1, p.q_heads, 1,
+          variant ? LearnedParameters(*variant, p) : BiasParameters(p)};
 }
 
 // Learned parameters, or slopes of ALiBi.
-Status CheckBias(const Problem& p, const ConstView& bias) {
+Status CheckBias(const Problem& p, const Variant* variant,
+                 const ConstView& bias) {
   if (bias.data == nullptr) return {};
-  Shape shape = BiasShape(p);
+  Shape shape = BiasShape(p, variant);
   if (FindIn(p.positions, "alibi")) {
     shape.dim = 1;
     if (bias.batch == p.batch) shape.batch = p.batch;
@@ -172,7 +174,7 @@ Status CheckTensors(const Problem& p, const Variant* variant, const Inputs& in,
   for (size_t n = 0; variant && n < variant->inputs.size(); ++n) {
     const ExtraInput& extra = variant->inputs[n];
     Shape shape = extra.per_query ? q : v;
-    shape.dim = extra.value_width ? p.v_dim : 1;
+    shape.dim = WidthOf(extra, p.qk_dim, p.v_dim);
     SACCADE_RETURN_IF_ERROR(CheckView(extra.name, in.extra[n], shape, p.dtype));
   }
   return {};
@@ -182,7 +184,7 @@ Status CheckTensors(const Problem& p, const Variant* variant, const Inputs& in,
 Status CheckInputs(const Problem& p, const Variant* variant, const Inputs& in,
                    int64_t q_len, int64_t kv_len) {
   SACCADE_RETURN_IF_ERROR(CheckTensors(p, variant, in, p.batch, q_len, kv_len));
-  SACCADE_RETURN_IF_ERROR(CheckBias(p, in.bias));
+  SACCADE_RETURN_IF_ERROR(CheckBias(p, variant, in.bias));
   return CheckMask(p, in.attn_mask);
 }
 
@@ -242,7 +244,7 @@ Status Plan::ForwardSequences(const Inputs& in, const Outputs& out,
         "padding out; for other masks call Forward, a sequence at a time");
   const Problem& p = problem_;
   SACCADE_RETURN_IF_ERROR(CheckTensors(p, variant_, in, 1, in.q.len, in.k.len));
-  SACCADE_RETURN_IF_ERROR(CheckBias(p, in.bias));
+  SACCADE_RETURN_IF_ERROR(CheckBias(p, variant_, in.bias));
   SACCADE_RETURN_IF_ERROR(
       CheckView("out", out.out, {1, p.q_heads, in.q.len, p.v_dim}, p.dtype));
   SACCADE_RETURN_IF_ERROR(CheckSequences(p, in, sequences));
@@ -277,8 +279,8 @@ Status Plan::Backward(const Inputs& in, const Upstream& up,
                                       true));
   }
   if (grad.dbias.data != nullptr)
-    SACCADE_RETURN_IF_ERROR(
-        CheckView("bias", grad.dbias, BiasShape(p), DType::kF32, true));
+    SACCADE_RETURN_IF_ERROR(CheckView(
+        "bias", grad.dbias, BiasShape(p, variant_), DType::kF32, true));
   const Footprint need = Memory(exec.slots());
   SACCADE_RETURN_IF_ERROR(CheckBytes("saved", up.saved, need.saved));
   SACCADE_RETURN_IF_ERROR(

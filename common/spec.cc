@@ -184,7 +184,7 @@ Result<Position> ResolvePosition(const Variant& variant,
                        std::string(scheme->name) + ", which is " +
                        NameOf(scheme->kind));
   if (scheme->name == "rerope" &&
-      !(t.lse && t.window && variant.inputs.empty()))
+      !(t.lse && t.window && variant.inputs.empty() && !variant.parameters))
     return Unsupported(std::string(variant.name) +
                        " does not take +rerope: it gives no log-sum-exp to "
                        "merge near and far keys by");

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <string>
+#include <utility>
 
 #include "arena.h"
-#include "engine/pattern.h"
+#include "mapped.h"
 #include "position.h"
 #include "simd/bf16.h"
 
@@ -116,140 +117,63 @@ void Turn(const ConstView& x, const View& y, const Table& table,
     TurnAll<BF16>(x, y, table, first_row, transpose, exec);
 }
 
-class TurnedPlan final : public Plan {
+class TurnedRows final : public RowMap {
  public:
-  TurnedPlan(const Problem& problem, Turning turning,
-             std::unique_ptr<Plan> inner)
-      : Plan(problem), inner_(std::move(inner)), turning_(std::move(turning)) {}
+  explicit TurnedRows(Turning turning) : turning_(std::move(turning)) {}
+
+  std::string Describe() const override { return "positions"; }
+  bool maps_keys() const override { return turning_.turns_keys(); }
+
+  size_t TableBytes(const Stretch& at) const override {
+    Arena count;
+    Tables(count, turning_, at);
+    return count.used();
+  }
+
+  void Apply(const Stretch& at, Bytes table, const Inputs& in, Bytes,
+             const View& q, const View& k, Exec& exec) const override {
+    Arena arena(table);
+    Tables t(arena, turning_, at);
+    const Interval all = t.all;
+    t.queries.Fill(turning_, true, all.begin, all.size(), exec);
+    if (!turning_.alike() && turning_.turns_keys())
+      t.keys.Fill(turning_, false, at.keys.begin, at.keys.size(), exec);
+    Turn(in.q, q, t.queries, t.first_query, false, exec);
+    if (turning_.turns_keys()) Turn(in.k, k, t.keys, t.first_key, false, exec);
+  }
+
+  void Return(const Stretch& at, Bytes table, const Inputs&, const View&,
+              const View&, const Gradients& grad, Exec& exec) const override {
+    Arena arena(table);
+    const Tables t(arena, turning_, at);
+    Turn(grad.dq, grad.dq, t.queries, t.first_query, true, exec);
+    if (turning_.turns_keys())
+      Turn(grad.dk, grad.dk, t.keys, t.first_key, true, exec);
+  }
 
  private:
-  std::string DoDescribe() const override {
-    return "positions, then " + inner_->Describe();
-  }
-
-  // Turned copies of q and k, and tables for their positions: one for both
-  // where they are turned alike.
-  struct Scratch {
-    Scratch(Arena& a, const Problem& p, const Turning& turning, int64_t q_len,
-            int64_t kv_len, int64_t positions)
-        : q(a.Take<std::byte>(p.batch * p.q_heads * q_len * p.qk_dim *
-                              SizeOf(p.dtype))),
-          k(a.Take<std::byte>(turning.turns_keys()
-                                  ? p.batch * p.kv_heads * kv_len * p.qk_dim *
-                                        SizeOf(p.dtype)
-                                  : 0)),
-          queries(a, turning.alike() ? positions : q_len, p.qk_dim / 2),
-          keys(queries) {
-      if (!turning.alike() && turning.turns_keys())
-        keys = Table(a, kv_len, p.qk_dim / 2);
-      used = a.used();
+  // One for both where q and k are turned alike.
+  struct Tables {
+    Tables(Arena& a, const Turning& turning, const Stretch& at)
+        : all(turning.alike() ? Hull(at) : at.queries),
+          queries(a, all.size(), turning.pairs()),
+          keys(queries),
+          first_query(at.queries.begin - all.begin) {
+      if (turning.alike())
+        first_key = at.keys.begin - all.begin;
+      else if (turning.turns_keys())
+        keys = Table(a, at.keys.size(), turning.pairs());
     }
-    std::byte *q, *k;
+    static Interval Hull(const Stretch& at) {
+      return {std::min(at.queries.begin, at.keys.begin),
+              std::max(at.queries.end, at.keys.end)};
+    }
+    Interval all;
     Table queries, keys;
     // Rows of the tables where the first query and the first key stand.
-    int64_t first_query = 0, first_key = 0;
-    size_t used;
+    int64_t first_query, first_key = 0;
   };
 
-  Scratch Whole(Arena& arena) const {
-    const Problem& p = problem_;
-    return {arena, p, turning_, p.q_len, p.kv_len, AllPositions(p).size()};
-  }
-  Scratch Step(Arena& arena) const {
-    const Problem& p = problem_;
-    return {arena, p, turning_, p.q_len, p.q_len, p.q_len};
-  }
-
-  Footprint DoMemory(int slots) const override {
-    Arena whole, step;
-    const size_t pass = Whole(whole).used;
-    Footprint f = inner_->Memory(slots);
-    f.forward_scratch += pass;
-    f.backward_scratch += pass;
-    f.extend_scratch += Step(step).used;
-    if (f.state > 0) f.state += kAlign;
-    return f;
-  }
-
-  Inputs TurnInputs(const Inputs& in, const Scratch& s, Exec& exec) const {
-    Inputs turned = in;
-    const View q = Contiguous<void>(s.q, in.q.dtype, in.q.batch, in.q.heads,
-                                    in.q.len, in.q.dim);
-    Turn(in.q, q, s.queries, s.first_query, false, exec);
-    turned.q = q;
-    if (!turning_.turns_keys()) return turned;
-    const View k = Contiguous<void>(s.k, in.k.dtype, in.k.batch, in.k.heads,
-                                    in.k.len, in.k.dim);
-    Turn(in.k, k, s.keys, s.first_key, false, exec);
-    turned.k = k;
-    return turned;
-  }
-
-  // Turned inputs of a whole pass.
-  Inputs Prepare(const Inputs& in, Scratch& s, Exec& exec) const {
-    const Problem& p = problem_;
-    const int64_t first = QueryOffset(p);
-    if (turning_.alike()) {
-      const Interval all = AllPositions(p);
-      s.queries.Fill(turning_, true, all.begin, all.size(), exec);
-      s.first_query = first - all.begin;
-      s.first_key = -all.begin;
-    } else {
-      s.queries.Fill(turning_, true, first, p.q_len, exec);
-      if (turning_.turns_keys())
-        s.keys.Fill(turning_, false, 0, p.kv_len, exec);
-    }
-    return TurnInputs(in, s, exec);
-  }
-
-  // The checks have been passed: the inner plan cannot refuse.
-  static void Done(const Status& status) { (void)status; }
-
-  void DoForward(const Inputs& in, const Outputs& out, Bytes saved,
-                 Bytes scratch, Exec& exec) const override {
-    Arena arena(scratch);
-    Scratch s = Whole(arena);
-    Done(inner_->Forward(Prepare(in, s, exec), out, saved,
-                         scratch.subspan(s.used), exec));
-  }
-
-  void DoBackward(const Inputs& in, const Upstream& up, const Gradients& grad,
-                  Bytes scratch, Exec& exec) const override {
-    Arena arena(scratch);
-    Scratch s = Whole(arena);
-    Done(inner_->Backward(Prepare(in, s, exec), up, grad,
-                          scratch.subspan(s.used), exec));
-    Turn(grad.dq, grad.dq, s.queries, s.first_query, true, exec);
-    if (turning_.turns_keys())
-      Turn(grad.dk, grad.dk, s.keys, s.first_key, true, exec);
-  }
-
-  // The state: how many tokens there were, then the inner plan's.
-  void DoReset(Bytes state) const override {
-    const int64_t tokens = 0;
-    std::memcpy(state.data(), &tokens, sizeof tokens);
-    Done(inner_->Reset(state.subspan(kAlign)));
-  }
-
-  Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
-                  Bytes scratch, Exec& exec) const override {
-    int64_t tokens;
-    std::memcpy(&tokens, state.data(), sizeof tokens);
-    Arena arena(scratch);
-    Scratch s = Step(arena);
-    s.queries.Fill(turning_, true, tokens, fresh.q.len, exec);
-    if (turning_.turns_keys() && !turning_.alike())
-      s.keys.Fill(turning_, false, tokens, fresh.k.len, exec);
-    const Status status =
-        inner_->Extend(TurnInputs(fresh, s, exec), out, state.subspan(kAlign),
-                       scratch.subspan(s.used), exec);
-    if (!status.ok()) return status;
-    tokens += fresh.q.len;
-    std::memcpy(state.data(), &tokens, sizeof tokens);
-    return {};
-  }
-
-  std::unique_ptr<Plan> inner_;
   Turning turning_;
 };
 
@@ -258,8 +182,9 @@ class TurnedPlan final : public Plan {
 std::unique_ptr<Plan> MakeTurnedPlan(const Problem& problem, Turning turning,
                                      std::unique_ptr<Plan> inner) {
   if (!turning.any()) return inner;
-  return std::make_unique<TurnedPlan>(problem, std::move(turning),
-                                      std::move(inner));
+  return MakeMappedPlan(problem,
+                        std::make_unique<TurnedRows>(std::move(turning)),
+                        std::move(inner));
 }
 
 }  // namespace saccade

@@ -32,6 +32,8 @@ class Turning {
     return turns_keys() && decay_.empty() && log_length_ == 0;
   }
 
+  int64_t pairs() const { return static_cast<int64_t>(frequency_.size()); }
+
   /// Cosines and sines of each pair [dim / 2], times the gain. Returns the gain
   /// of an odd last element.
   float Row(bool query, int64_t position, float* cos, float* sin) const;

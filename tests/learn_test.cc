@@ -100,7 +100,11 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
       CAPTURE(tensor.name);
       double largest = 0;
       for (int64_t n = 0; n < std::min<int64_t>(tensor.size(), 12); ++n) {
-        const int64_t i = tensor.at + random.Below(tensor.size());
+        // Of what is learned for every position, short texts read the first.
+        const bool rows = tensor.name.ends_with(".bias");
+        const int64_t i =
+            tensor.at + random.Below(std::min<int64_t>(
+                            tensor.size(), rows ? 32 : tensor.size()));
         float& x = *p.value(i);
         const float start = x;
         const auto loss = [&](float step) {
@@ -133,8 +137,13 @@ TEST_CASE("the gradients of a whole model are its loss's differences") {
         CAPTURE(difference);
         CHECK(near());
       }
-      // Otherwise a tensor that nobody reads would pass.
-      CHECK(largest > 1e-3);
+      // Otherwise a tensor that nobody reads would pass. What keys have in
+      // common adds as much to all scores of a row, of which softmax sees none.
+      const Variant& v = *model.spec().variant;
+      const bool common =
+          v.layer.shared_qk && v.traits.lse && tensor.name.ends_with(".k.beta");
+      // The least are of units that divide by the length of their group.
+      if (!common) CHECK(largest > 3e-4);
     }
   }
 }
@@ -195,7 +204,13 @@ TEST_CASE("no loss depends on what comes later") {
 TEST_CASE("models of one width are matched in size") {
   int64_t least = 1 << 30, most = 0;
   for (const std::string& spec : TrainableSpecs()) {
+    // What is learned for every position comes on top.
     if (spec.find("+learned") != std::string::npos) continue;
+    const Variant& v = *ParseSpec(spec)->variant;
+    if (v.parameters != nullptr &&
+        std::any_of(v.knobs.begin(), v.knobs.end(),
+                    [](const Knob& knob) { return knob.name == "length"; }))
+      continue;
     const auto model = Model::Make({.spec = spec});
     REQUIRE(model.ok());
     least = std::min(least, model->parameters().count());

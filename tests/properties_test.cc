@@ -267,7 +267,7 @@ TEST_CASE("a pass allocates nothing") {
         Gradients grads{dq.view(), dk.view(), dv.view(), {}};
         for (size_t n = 0; n < v->inputs.size(); ++n)
           grads.dextra[n] =
-              v->inputs[n].value_width ? extra.view() : narrow.view();
+              WidthOf(v->inputs[n], 24, 24) > 1 ? extra.view() : narrow.view();
         Exec& exec = Serial();
 
         int64_t before = Allocations();
@@ -343,6 +343,8 @@ TEST_CASE("outputs are the weights times the values") {
         const Written weights =
             RunPass(identity, **plan, *wide, data, Serial());
         const Written out = s.Run(s.data);
+        // Where a weight is itself a sum that cancels, its terms count.
+        const Reference ref = ReferenceOn(*v, p, s.data);
         REQUIRE((weights.trouble.empty() && out.trouble.empty()));
         double worst = 0;
         for (int64_t n = 0; n < std::ssize(out.out); ++n) {
@@ -350,14 +352,15 @@ TEST_CASE("outputs are the weights times the values") {
           const int64_t head = row / p.q_len % p.q_heads;
           const int64_t kv = row / p.q_len / p.q_heads * p.kv_heads +
                              head / (p.q_heads / p.kv_heads);
-          double sum = 0, size = 0;
+          double sum = 0, size = 0.1 * ref.size[n];
           for (int64_t j = 0; j < p.kv_len; ++j) {
             const double w = weights.out[row * p.kv_len + j];
             const double x = s.data.v[(kv * p.kv_len + j) * p.v_dim + c];
             sum += w * x;
             size += std::abs(w * x);
           }
-          if (size > 0)
+          // Of a row's weights a sink may leave less than a float can hold.
+          if (size > 1e-30)
             worst = std::max(worst, std::abs(sum - out.out[n]) / size);
         }
         CHECK(worst < 2e-5);  // scores of 90 cost 90 roundings

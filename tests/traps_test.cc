@@ -229,6 +229,8 @@ TEST_CASE("query heads read key heads in runs: 0 0 0 1 1 1") {
     Run run(std::string(v->name), p);
     for (int64_t n = 0; n < std::ssize(run.data.v); ++n)
       run.data.v[n] = n < std::ssize(run.data.v) / 2 ? 1 : 2;
+    // A sink would take its share.
+    std::fill(run.data.bias.begin(), run.data.bias.end(), -100.0);
     const std::vector<double> out = run.Out();
     INFO(v->name);
     for (int64_t h = 0; h < 6; ++h)
@@ -257,6 +259,7 @@ TEST_CASE("the prefix of the result is the result of the prefix") {
         prefix.data.q = cut(run.data.q, length);
         prefix.data.k = cut(run.data.k, length);
         prefix.data.v = cut(run.data.v, length);
+        prefix.data.bias = run.data.bias;
         for (size_t n = 0; n < v->inputs.size(); ++n)
           prefix.data.extra[n] = cut(run.data.extra[n], length);
         CHECK_MESSAGE(Near(prefix.Out(), cut(out, length)), length);
@@ -268,7 +271,7 @@ TEST_CASE("weights of the softmax family sum to one") {
   for (const Variant* v : Variants()) {
     if (v->name.rfind("softmax.", 0) != 0 && v->name.rfind("sparse.", 0) != 0)
       continue;
-    if (!v->inputs.empty()) continue;  // gates
+    if (!v->inputs.empty() || v->parameters) continue;  // gates, sinks
     INFO(v->name);
     for (const Mask mask : {Mask::kNone, Mask::kCausal}) {
       if (mask == Mask::kNone && !v->traits.bidirectional) continue;
@@ -464,6 +467,121 @@ TEST_CASE("retention's heads fade by 1 - 2^(-5-h), and are normed") {
             doctest::Approx((row[c] - mean) / std::sqrt(square + 1e-6))
                 .epsilon(1e-5));
   }
+}
+
+TEST_CASE("a sink takes weight from all keys alike, and none at -infinity") {
+  const Problem p = Square(90, Mask::kCausal);
+  Run sink("softmax.sink", p), plain("softmax.flash", p);
+  REQUIRE(sink.data.bias.size() == 2);
+  std::fill(sink.data.bias.begin(), sink.data.bias.end(), -100.0);
+  CHECK(Near(sink.Out(), plain.Out()));
+  // Scores of 0 and a sink of 0: one key more than there are.
+  for (Run* run : {&sink, &plain}) {
+    std::fill(run->data.q.begin(), run->data.q.end(), 0.0);
+    std::fill(run->data.bias.begin(), run->data.bias.end(), 0.0);
+  }
+  std::vector<double> want = plain.Out();
+  for (int64_t n = 0; n < std::ssize(want); ++n) {
+    const auto keys = static_cast<double>(n / p.v_dim % p.q_len + 1);
+    want[n] *= keys / (keys + 1);
+  }
+  CHECK(Near(sink.Out(), want));
+}
+
+TEST_CASE("content addressing sees directions, not lengths") {
+  const Problem p = Square(80, Mask::kCausal);
+  Run run("content.ntm", p);
+  const std::vector<double> out = run.Out();
+  for (double& x : run.data.q) x *= 4;
+  for (double& x : run.data.k) x *= 0.125;
+  CHECK(Near(run.Out(), out));
+  // No strength, no preference.
+  std::fill(run.data.extra[0].begin(), run.data.extra[0].end(), 0.0);
+  Run mean("softmax.flash", p);
+  mean.data.v = run.data.v;
+  std::fill(mean.data.q.begin(), mean.data.q.end(), 0.0);
+  CHECK(Near(run.Out(), mean.Out()));
+}
+
+TEST_CASE("GAU with softmax scales scores by the keys a row sees") {
+  Problem p = Square(300, Mask::kNone, 1);
+  p.scale = 0.3f;
+  Run unit("gated.gau_softmax:n=300", p), plain("softmax.flash", p);
+  std::fill(unit.data.extra[0].begin(), unit.data.extra[0].end(), 1.0);
+  plain.data.v = unit.data.v;
+  CHECK(Near(unit.Out(), plain.Out()));
+  // Rows that see fewer than 16 keys are scaled as if they saw 16.
+  p = Square(16, Mask::kCausal, 1);
+  p.scale = 0.3f;
+  Run few("gated.gau_softmax:n=16", p), same("softmax.flash", p);
+  std::fill(few.data.extra[0].begin(), few.data.extra[0].end(), 1.0);
+  CHECK(Near(few.Out(), same.Out()));
+}
+
+TEST_CASE("a diagonal is the values, moved") {
+  for (const int64_t offset : {-3, 0, 2}) {
+    const std::string spec = "local.diagonal:offset=" + std::to_string(offset);
+    for (const Mask mask : {Mask::kNone, Mask::kCausal})
+      CheckVisible(spec, Square(40, mask), [&](int64_t i, int64_t j) {
+        return j == i + offset && (mask == Mask::kNone || j <= i);
+      });
+  }
+  const Run here("local.diagonal:offset=0", Square(300, Mask::kCausal));
+  CHECK(here.Out() == here.data.v);
+}
+
+TEST_CASE("a Gaussian of distance has its place, its width and its reach") {
+  const std::string spec = "local.gaussian:offset=-4,sigma=2.5,reach=4";
+  const Problem p = Square(60, Mask::kNone, 1);
+  CheckVisible(spec, p,
+               [](int64_t i, int64_t j) { return std::abs(j - i + 4) <= 10; });
+  const std::vector<double> w = Weights(spec, p);
+  const auto at = [&](int64_t j) { return w[30 * 60 + j]; };
+  for (int64_t apart = 0; apart <= 10; ++apart) {
+    const double want =
+        std::exp(-static_cast<double>(apart * apart) / (2 * 2.5 * 2.5));
+    CHECK(at(26 + apart) / at(26) == doctest::Approx(want).epsilon(1e-5));
+    CHECK(at(26 - apart) == doctest::Approx(at(26 + apart)).epsilon(1e-5));
+  }
+  // Wider than the sequence by far: the mean.
+  Run wide("local.gaussian:sigma=100000", p), mean("softmax.flash", p);
+  std::fill(mean.data.q.begin(), mean.data.q.end(), 0.0);
+  mean.data.v = wide.data.v;
+  CHECK(Near(wide.Out(), mean.Out()));
+}
+
+TEST_CASE("additive scores are w . tanh(q + k), however large") {
+  for (const double size : {1.0, 12.0, 60.0}) {
+    const Problem p = Square(70, Mask::kCausal, 1);
+    Run run("additive.bahdanau", p);
+    for (double& x : run.data.q) x *= size;
+    for (double& x : run.data.k) x *= size;
+    std::vector<double> want(p.q_len * p.v_dim);
+    for (int64_t i = 0; i < p.q_len; ++i) {
+      double sum = 0;
+      for (int64_t j = 0; j <= i; ++j) {
+        double s = 0;
+        for (int64_t u = 0; u < p.qk_dim; ++u)
+          s += run.data.bias[u] * std::tanh(run.data.q[i * p.qk_dim + u] +
+                                            run.data.k[j * p.qk_dim + u]);
+        sum += std::exp(s);
+        for (int64_t c = 0; c < p.v_dim; ++c)
+          want[i * p.v_dim + c] += std::exp(s) * run.data.v[j * p.v_dim + c];
+      }
+      for (int64_t c = 0; c < p.v_dim; ++c) want[i * p.v_dim + c] /= sum;
+    }
+    CHECK(Near(run.Out(), want));
+  }
+}
+
+TEST_CASE("a normed w has a length of its own") {
+  const Problem p = Square(40, Mask::kCausal, 1);
+  Run run("additive.bahdanau:normed=yes", p);
+  const std::vector<double> out = run.Out();
+  for (int64_t u = 0; u < p.qk_dim; ++u) run.data.bias[u] *= 8;
+  CHECK(Near(run.Out(), out));
+  run.data.bias[p.qk_dim] *= 2;
+  CHECK(!Near(run.Out(), out));
 }
 
 TEST_CASE("GAU divides by what its knobs say") {

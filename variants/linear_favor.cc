@@ -28,11 +28,10 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numbers>
-#include <random>
 #include <utility>
 
 #include "engine/scan.h"
+#include "normal.h"
 #include "oracle_linear.h"
 
 namespace saccade::variants {
@@ -40,49 +39,40 @@ namespace {
 
 constexpr double kBeside = 1e-4;
 
-int64_t Features(const Problem& p) {
+int64_t Features(const Problem &p) {
   const int64_t wish = p.knobs.Int("features");
-  if (wish > 0) return wish;
+  if (wish > 0)
+    return wish;
   const auto d = static_cast<double>(p.qk_dim);
   return std::max<int64_t>(1, static_cast<int64_t>(d * std::log(d)));
 }
-
-// Numbers of a standard normal distribution, the same everywhere.
-class Normal {
- public:
-  explicit Normal(uint64_t seed) : bits_(seed) {}
-  double operator()() {
-    const double radius = std::sqrt(-2 * std::log(1 - Uniform()));
-    return radius * std::cos(2 * std::numbers::pi * Uniform());
-  }
-
- private:
-  double Uniform() { return static_cast<double>(bits_() >> 11) * 0x1p-53; }
-  std::mt19937_64 bits_;
-};
 
 // w [m, d]. Gram-Schmidt in blocks of d rows, twice, so that rounding leaves
 // nothing.
 std::vector<float> Rows(int64_t m, int64_t d, uint64_t seed) {
   Normal normal(seed);
   std::vector<double> w(static_cast<size_t>(m * d));
-  for (double& x : w) x = normal();
-  const auto dot = [&](const double* a, const double* b) {
+  for (double &x : w)
+    x = normal();
+  const auto dot = [&](const double *a, const double *b) {
     double sum = 0;
-    for (int64_t c = 0; c < d; ++c) sum += a[c] * b[c];
+    for (int64_t c = 0; c < d; ++c)
+      sum += a[c] * b[c];
     return sum;
   };
   std::vector<double> length(static_cast<size_t>(m));
   for (int64_t r = 0; r < m; ++r) {
-    double* const row = w.data() + r * d;
+    double *const row = w.data() + r * d;
     for (int pass = 0; pass < 2; ++pass)
       for (int64_t s = r / d * d; s < r; ++s) {
-        const double* const other = w.data() + s * d;
+        const double *const other = w.data() + s * d;
         const double along = dot(row, other);
-        for (int64_t c = 0; c < d; ++c) row[c] -= along * other[c];
+        for (int64_t c = 0; c < d; ++c)
+          row[c] -= along * other[c];
       }
     const double norm = std::sqrt(dot(row, row));
-    for (int64_t c = 0; c < d; ++c) row[c] /= norm;
+    for (int64_t c = 0; c < d; ++c)
+      row[c] /= norm;
     double square = 0;
     for (int64_t c = 0; c < d; ++c) {
       const double x = normal();
@@ -96,7 +86,7 @@ std::vector<float> Rows(int64_t m, int64_t d, uint64_t seed) {
   return rows;
 }
 
-ScanSpec FavorSpec(const Problem& p) {
+ScanSpec FavorSpec(const Problem &p) {
   ScanSpec spec = MakeScanSpec(p);
   spec.scale = 1;
   spec.feature = FeatureMap::kRandom;
@@ -105,12 +95,12 @@ ScanSpec FavorSpec(const Problem& p) {
   return spec;
 }
 
-std::vector<float> RowsOf(const Problem& p) {
+std::vector<float> RowsOf(const Problem &p) {
   return Rows(Features(p), p.qk_dim,
               static_cast<uint64_t>(p.knobs.Int("seed")));
 }
 
-Result<std::unique_ptr<Plan>> MakeFavor(const Problem& p) {
+Result<std::unique_ptr<Plan>> MakeFavor(const Problem &p) {
   if (p.scale < 0)
     return Unsupported(
         "linear.favor needs a scale above 0, whose root features take");
@@ -119,7 +109,7 @@ Result<std::unique_ptr<Plan>> MakeFavor(const Problem& p) {
   return MakeScanPlan(p, std::move(spec));
 }
 
-Cost FavorCost(const Problem& p) {
+Cost FavorCost(const Problem &p) {
   const ScanSpec spec = FavorSpec(p);
   Cost cost = ScanCost(p, spec);
   const auto batch = static_cast<double>(p.batch);
@@ -139,7 +129,7 @@ Cost FavorCost(const Problem& p) {
 struct Table {
   std::vector<double> phi, size, top;
 
-  Table(const Problem& p, const std::vector<float>& w, const double* x,
+  Table(const Problem &p, const std::vector<float> &w, const double *x,
         int64_t n)
       : top(static_cast<size_t>(n)) {
     const int64_t d = p.qk_dim, m = Features(p);
@@ -147,7 +137,8 @@ struct Table {
     std::vector<double> l(m), l_size(m);
     for (int64_t t = 0; t < n; ++t, x += d) {
       double half = 0;
-      for (int64_t c = 0; c < d; ++c) half += p.scale * x[c] * x[c] / 2;
+      for (int64_t c = 0; c < d; ++c)
+        half += p.scale * x[c] * x[c] / 2;
       for (int64_t r = 0; r < m; ++r) {
         l[r] = -half;
         l_size[r] = 2 + 2 * half;
@@ -171,7 +162,7 @@ struct Table {
 
 // A table of random rows costs more than small cases' sums: each thread keeps
 // the last one, which depends on nothing but its three numbers.
-const std::vector<float>& CachedRows(const Problem& p) {
+const std::vector<float> &CachedRows(const Problem &p) {
   struct Last {
     int64_t m = 0, d = 0, seed = 0;
     std::vector<float> rows;
@@ -185,26 +176,27 @@ const std::vector<float>& CachedRows(const Problem& p) {
 
 // The explicit form: weights phi(q_i).phi(k_j) over their sum, both over
 // e^top of the keys that are seen.
-void FavorOracle(const Problem& p, const OracleInputs& in,
-                 const OracleOutputs& out) {
+void FavorOracle(const Problem &p, const OracleInputs &in,
+                 const OracleOutputs &out) {
   const int64_t m = Features(p);
-  const std::vector<float>& w = CachedRows(p);
+  const std::vector<float> &w = CachedRows(p);
   const Table q(p, w, in.q, p.batch * p.q_heads * p.q_len);
   const Table k(p, w, in.k, p.batch * p.kv_heads * p.kv_len);
   // The largest top of a head's keys up to each.
   std::vector<double> top = k.top;
   for (int64_t n = 0; n < std::ssize(top); ++n)
-    if (n % p.kv_len > 0) top[n] = std::max(top[n], top[n - 1]);
+    if (n % p.kv_len > 0)
+      top[n] = std::max(top[n], top[n - 1]);
   oracle::Linear(
-      p, in, out, oracle::kNoLeast, 0, [&](const oracle::Row& x, int64_t j) {
+      p, in, out, oracle::kNoLeast, 0, [&](const oracle::Row &x, int64_t j) {
         const int64_t head = (x.k - in.k) / p.qk_dim;
         const int64_t row = (x.q - in.q) / p.qk_dim;
         const int64_t last =
             p.mask == Mask::kNone ? p.kv_len - 1 : std::min(x.i, p.kv_len - 1);
-        const double* const a = q.phi.data() + row * m;
-        const double* const b = k.phi.data() + (head + j) * m;
-        const double* const a_size = q.size.data() + row * m;
-        const double* const b_size = k.size.data() + (head + j) * m;
+        const double *const a = q.phi.data() + row * m;
+        const double *const b = k.phi.data() + (head + j) * m;
+        const double *const a_size = q.size.data() + row * m;
+        const double *const b_size = k.size.data() + (head + j) * m;
         oracle::Score s{0, 0};
         for (int64_t r = 0; r < m; ++r) {
           s.value += a[r] * b[r];
@@ -215,9 +207,9 @@ void FavorOracle(const Problem& p, const OracleInputs& in,
       });
 }
 
-}  // namespace
+} // namespace
 
-const Variant& linear_favor() {
+const Variant &linear_favor() {
   static const Variant variant = {
       .name = "linear.favor",
       .title = "Performer: softmax attention by positive random features",
@@ -234,4 +226,4 @@ const Variant& linear_favor() {
   return variant;
 }
 
-}  // namespace saccade::variants
+} // namespace saccade::variants

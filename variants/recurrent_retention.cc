@@ -22,7 +22,7 @@
 #include <cmath>
 
 #include "engine/scan.h"
-#include "oracle.h"
+#include "oracle_linear.h"
 
 namespace saccade::variants {
 namespace {
@@ -51,33 +51,6 @@ Result<std::unique_ptr<Plan>> MakeRetention(const Problem& p) {
 
 Cost RetentionCost(const Problem& p) { return ScanCost(p, RetentionSpec(p)); }
 
-// The norm and the gate of one row, r in x.out and the size of its errors in
-// x.size: a deviation is off by its own error and the mean's, all of them by
-// the variance's share. Gradients are as large as the slope of the factor's
-// logarithm, of which most cancels when a row has few keys.
-void NormAndGate(const double* gate, int64_t n, const oracle::Row& x) {
-  const auto count = static_cast<double>(n);
-  double mean = 0, mean_size = 0, variance = 0, slope = 0;
-  for (int64_t c = 0; c < n; ++c) {
-    mean += x.out[c] / count;
-    mean_size += x.size[c] / count;
-  }
-  for (int64_t c = 0; c < n; ++c) {
-    const double off = x.out[c] - mean;
-    variance += off * off / count;
-    slope += std::abs(off) * (x.size[c] + mean_size) / count;
-  }
-  const double factor = 1 / std::sqrt(variance + kEpsilon);
-  for (int64_t c = 0; c < n; ++c) {
-    const double y = (x.out[c] - mean) * factor;
-    x.size[c] =
-        std::abs(gate[c]) * (factor * (x.size[c] + mean_size) +
-                             std::abs(y) * (2 + factor * factor * slope +
-                                            std::abs(std::log(factor))));
-    x.out[c] = gate[c] * y;
-  }
-}
-
 // The explicit form: weights scale g^(i-j) q_i.k_j; powers and products round
 // once each.
 void RetentionOracle(const Problem& p, const OracleInputs& in,
@@ -95,7 +68,7 @@ void RetentionOracle(const Problem& p, const OracleInputs& in,
         x.size[c] += 2 * s.size * std::abs(v);
       }
     }
-    NormAndGate(in.extra[0] + (x.out - out.out), p.v_dim, x);
+    oracle::NormAndGate(in.extra[0] + (x.out - out.out), p.v_dim, kEpsilon, x);
   });
 }
 

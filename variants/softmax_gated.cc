@@ -35,10 +35,7 @@ void GatedOracle(const Problem& p, const OracleInputs& in,
                  const OracleOutputs& out) {
   oracle::DotSoftmax(
       p, in, out, [](int64_t, int64_t) { return true; }, oracle::Bias(p, in));
-  for (int64_t n = 0; n < p.batch * p.q_heads * p.q_len * p.v_dim; ++n) {
-    out.out[n] *= in.extra[0][n];
-    out.size[n] *= std::abs(in.extra[0][n]);
-  }
+  oracle::Gate(p, in.extra[0], out);
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ struct Tensors {
     for (size_t e = 0; e < std::min(variant.inputs.size(), all.extra.size());
          ++e)
       all.extra[e] =
-          Of<const void>(in, variant.inputs[e].value_width ? kWidth : 1);
+          Of<const void>(in, WidthOf(variant.inputs[e], kWidth, kWidth));
     return all;
   }
 
@@ -134,7 +134,7 @@ Call OfC(const Variant& variant) {
   in.struct_size = sizeof in;
   in.q = in.k = in.v = tensor(t->in, kWidth);
   for (size_t e = 0; e < variant.inputs.size() && e < std::size(in.extra); ++e)
-    in.extra[e] = tensor(t->in, variant.inputs[e].value_width ? kWidth : 1);
+    in.extra[e] = tensor(t->in, WidthOf(variant.inputs[e], kWidth, kWidth));
   saccade_outputs out = {};
   out.struct_size = sizeof out;
   out.out = tensor(t->out, kWidth);

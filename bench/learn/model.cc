@@ -16,13 +16,14 @@ constexpr int64_t kMlpExpansion = 4;
 // Parameters of a unit's attention, without its gain, as a function of v_dim.
 int64_t AttentionSize(const Variant& variant, int64_t width, int64_t heads,
                       int64_t qk_dim, int64_t v_dim) {
+  const Layer& layer = variant.layer;
   const int64_t qk = heads * qk_dim;
-  int64_t cols = (variant.layer.shared_qk ? qk : 2 * qk) + heads * v_dim;
+  const int64_t both = (layer.reads_q ? 1 : 0) + (layer.reads_k ? 1 : 0);
+  int64_t cols = (layer.shared_qk ? qk : both * qk) + heads * v_dim;
   for (const ExtraInput& extra : variant.inputs) {
-    cols += heads * (extra.value_width ? v_dim : 1);
+    cols += heads * WidthOf(extra, qk_dim, v_dim);
   }
-  return width * (cols + heads * v_dim) +
-         (variant.layer.shared_qk ? 4 * qk : 0);
+  return width * (cols + heads * v_dim) + (layer.shared_qk ? 4 * qk : 0);
 }
 
 // The plain layer that all others are matched to: q, k, v, out and the MLP.
@@ -124,6 +125,11 @@ void Model::AddAttention(const std::string& name, int64_t v_dim) {
     return unit.pieces.back();
   };
   unit.gain = parameters_.Add(named("gain"), 1, d, 1, 0);
+  // Columns that nothing writes, for views that nothing reads.
+  const auto unread = [&] {
+    unit.mid_cols += qk;
+    return unit.mid_cols - qk;
+  };
   if (layer.shared_qk) {
     unit.q = make("z", qk, layer.qk_activation).to;
     unit.k = unit.mid_cols;
@@ -133,12 +139,12 @@ void Model::AddAttention(const std::string& name, int64_t v_dim) {
     unit.pieces.push_back(view);
     unit.mid_cols += qk;
   } else {
-    unit.q = make("q", qk, layer.qk_activation).to;
-    unit.k = make("k", qk, layer.qk_activation).to;
+    unit.q = layer.reads_q ? make("q", qk, layer.qk_activation).to : unread();
+    unit.k = layer.reads_k ? make("k", qk, layer.qk_activation).to : unread();
   }
   unit.v = make("v", values, layer.v_activation).to;
   for (const ExtraInput& extra : variant.inputs) {
-    const int64_t dim = extra.value_width ? v_dim : 1;
+    const int64_t dim = WidthOf(extra, unit.qk_dim, v_dim);
     unit.extras.push_back(
         make(extra.name, unit.heads * dim, extra.activation).to);
     unit.extra_dims.push_back(dim);
@@ -151,11 +157,12 @@ void Model::AddAttention(const std::string& name, int64_t v_dim) {
           parameters_.Add(fmt::format("{}.{}.beta", name, tensor), 1, qk, 0, 0);
     }
   }
-  Problem p;
-  p.q_heads = unit.heads;
-  p.positions = spec_.positions;
-  if (const std::vector<float> start = BiasStart(p); !start.empty()) {
-    unit.bias = parameters_.Add(named("bias"), start);
+  // What is refused here is so again, with the reason, when a pass is made.
+  if (const Result<Problem> problem =
+          Resolve(variant, ProblemOf(unit, 1, options_.train_len, 0));
+      problem.ok()) {
+    const std::vector<float> start = LearnedStart(variant, *problem);
+    if (!start.empty()) unit.bias = parameters_.Add(named("bias"), start);
   }
   unit.out_cols = values;
   unit.out = parameters_.Add(
@@ -215,7 +222,11 @@ Status Model::CheckLearned(const std::vector<Position>& positions) const {
 
 Problem Model::AttentionProblem(int64_t batch, int64_t len,
                                 int64_t window) const {
-  const Unit& unit = units_.front();
+  return ProblemOf(units_.front(), batch, len, window);
+}
+
+Problem Model::ProblemOf(const Unit& unit, int64_t batch, int64_t len,
+                         int64_t window) const {
   Problem p;
   p.batch = batch;
   p.q_heads = p.kv_heads = unit.heads;

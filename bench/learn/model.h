@@ -97,6 +97,8 @@ class Model {
   Status CheckLearned(const std::vector<Position>& positions) const;
 
  private:
+  Problem ProblemOf(const Unit& unit, int64_t batch, int64_t len,
+                    int64_t window) const;
   void AddAttention(const std::string& name, int64_t v_dim);
   void AddMlp(const std::string& name, int64_t hidden);
 

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "activation.h"
+
 namespace saccade::bench {
 namespace {
 
@@ -33,6 +35,9 @@ template <Activation kF>
 inline float Apply(float x) {
   if constexpr (kF == Activation::kSilu) return x * Sigmoid(x);
   if constexpr (kF == Activation::kSigmoid) return Sigmoid(x);
+  if constexpr (kF == Activation::kSoftplus || kF == Activation::kLogSigmoid ||
+                kF == Activation::kRelu)
+    return static_cast<float>(Activate(kF, x));
   return x;
 }
 
@@ -41,6 +46,9 @@ inline float Slope(float x) {
   const float s = Sigmoid(x);
   if constexpr (kF == Activation::kSilu) return s * (1.0f + x * (1.0f - s));
   if constexpr (kF == Activation::kSigmoid) return s * (1.0f - s);
+  if constexpr (kF == Activation::kSoftplus) return s;
+  if constexpr (kF == Activation::kLogSigmoid) return 1.0f - s;
+  if constexpr (kF == Activation::kRelu) return x > 0 ? 1.0f : 0.0f;
   return 1.0f;
 }
 
@@ -52,6 +60,12 @@ void Dispatch(Activation activation, F&& f) {
       return f.template operator()<Activation::kSilu>();
     case Activation::kSigmoid:
       return f.template operator()<Activation::kSigmoid>();
+    case Activation::kSoftplus:
+      return f.template operator()<Activation::kSoftplus>();
+    case Activation::kRelu:
+      return f.template operator()<Activation::kRelu>();
+    case Activation::kLogSigmoid:
+      return f.template operator()<Activation::kLogSigmoid>();
     case Activation::kNone:
       return f.template operator()<Activation::kNone>();
   }

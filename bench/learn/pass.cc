@@ -216,7 +216,9 @@ Status ModelPass::UnitBackward(Model& model, size_t index) {
       grad.dextra[i] =
           Heads(dmid, unit.extras[i], unit.heads, unit.extra_dims[i]);
     }
-    if (const int64_t n = BiasParameters(plan_->problem()); n > 0) {
+    if (const int64_t n =
+            LearnedParameters(*model.spec().variant, plan_->problem());
+        n > 0) {
       grad.dbias = Contiguous<void>(p.gradient(unit.bias), DType::kF32, 1,
                                     unit.heads, 1, n);
     }

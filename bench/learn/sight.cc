@@ -51,7 +51,8 @@ Result<std::vector<uint64_t>> LayerSees(const Model& model, int64_t len,
   std::vector<Tensor> extras;
   for (const ExtraInput& x : model.spec().variant->inputs) {
     extras.emplace_back(x.per_query ? p.q_heads : p.kv_heads,
-                        x.per_query ? q_len : len, x.value_width ? p.v_dim : 1);
+                        x.per_query ? q_len : len,
+                        WidthOf(x, p.qk_dim, p.v_dim));
   }
   for (size_t e = 0; e < extras.size(); ++e) {
     extras[e].Fill(random);

@@ -8,10 +8,12 @@
 namespace saccade::bench {
 
 bool PlainPieces(const Unit& unit) {
-  return std::all_of(
-      unit.pieces.begin(), unit.pieces.end(), [](const Piece& p) {
-        return p.activation == Activation::kNone && p.gamma < 0 && !p.shared;
-      });
+  return unit.mid_cols == unit.in_cols &&
+         std::all_of(unit.pieces.begin(), unit.pieces.end(),
+                     [](const Piece& p) {
+                       return p.activation == Activation::kNone &&
+                              p.gamma < 0 && !p.shared;
+                     });
 }
 
 View HeadsOf(const Rows& rows, int64_t column, int64_t heads, int64_t dim,
@@ -23,7 +25,8 @@ View HeadsOf(const Rows& rows, int64_t column, int64_t heads, int64_t dim,
 Inputs AttentionInputs(const Model& model, const Unit& unit, const Rows& mid,
                        const TokenRows& of, const Problem& resolved) {
   Inputs inputs;
-  if (const int64_t n = BiasParameters(resolved); n > 0) {
+  if (const int64_t n = LearnedParameters(*model.spec().variant, resolved);
+      n > 0) {
     inputs.bias = Contiguous<const void>(model.parameters().value(unit.bias),
                                          DType::kF32, 1, unit.heads, 1, n);
   }

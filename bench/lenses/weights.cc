@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 
+#include "activation.h"
 #include "bench/learn/matrix.h"
 #include "bench/learn/pass.h"
 #include "bench/learn/random.h"
@@ -21,10 +22,7 @@ constexpr int64_t kColumns = 64;  // of the identity at a time
 constexpr double kRounding = 1e-4;
 
 float Activated(Activation f, double x) {
-  const double sigmoid = 1 / (1 + std::exp(-x));
-  return static_cast<float>(f == Activation::kSilu      ? x * sigmoid
-                            : f == Activation::kSigmoid ? sigmoid
-                                                        : x);
+  return static_cast<float>(Activate(f, x));
 }
 
 // Adds, for columns [first, first + cols) of the identity, what came out.
@@ -80,7 +78,8 @@ Inputs Drawn::inputs(const Variant& variant) const {
   // g++ 12 cannot know that there are no more inputs than places for them.
   for (size_t e = 0; e < std::min(variant.inputs.size(), extras.size()); ++e) {
     if (!variant.inputs[e].value_width) {
-      in.extra[e] = view(extras[e], p.q_heads, 1);
+      in.extra[e] = view(extras[e], p.q_heads,
+                         WidthOf(variant.inputs[e], p.qk_dim, p.v_dim));
     }
   }
   return in;
@@ -115,7 +114,8 @@ Drawn DrawInputs(const Spec& spec, int64_t len, int64_t period, uint64_t seed) {
   for (size_t e = 0; e < spec.variant->inputs.size(); ++e) {
     const ExtraInput& extra = spec.variant->inputs[e];
     if (!extra.value_width) {
-      drawn.extras[e] = fill(extra.name, 1, extra.activation);
+      drawn.extras[e] =
+          fill(extra.name, WidthOf(extra, kWidth, kWidth), extra.activation);
     }
   }
   return drawn;

@@ -33,6 +33,10 @@ enum class FeatureMap : uint8_t {
   kSoftmax,
   /// Positive random features, see SetRandomFeatures().
   kRandom,
+  /// 1, the first `elements` of x times `root`, and their products, those with
+  /// themselves over the root of 2: phi(q).phi(k) = 1 + s + s^2 / 2, s the dot
+  /// product of what is multiplied by root. To be read normalised.
+  kTaylor,
 };
 
 enum class ReadOut : uint8_t { kPlain, kNormalised, kClamped };
@@ -64,6 +68,8 @@ struct ScanSpec {
   /// Not 0: out is normalised row by row and multiplied by a gate, Inputs::
   /// extra[0]; see scan_norm.h. This is its epsilon. Of MakeScanPlan() only.
   float norm = 0;
+  int64_t elements = 0;  // of kTaylor
+  float root = 1;
   int64_t features = 0;  // of kRandom
   std::shared_ptr<const ScanRandom> random = nullptr;
   double turn = 0;                 // radians a position, of kTurnedRelu; with

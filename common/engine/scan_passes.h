@@ -88,7 +88,8 @@ inline Interval ScanShare(int64_t columns, int64_t share, int64_t shares) {
 /// Where an element's gradient needs all features, a share has all or none.
 inline bool IsWhole(const ScanSpec& spec) {
   return spec.feature == FeatureMap::kSoftmax ||
-         spec.feature == FeatureMap::kRandom;
+         spec.feature == FeatureMap::kRandom ||
+         spec.feature == FeatureMap::kTaylor;
 }
 inline int64_t QueryShares(const ScanSpec& spec) {
   return IsWhole(spec) ? 1 : ScanShares(spec, ScanFeatures(spec));

@@ -219,6 +219,8 @@ int64_t ScanFeatures(const ScanSpec& spec) {
       return 2 * ScanRoundUp(spec.qk_dim, kScanPad);
     case FeatureMap::kRandom:
       return spec.features;
+    case FeatureMap::kTaylor:
+      return 1 + spec.elements + spec.elements * (spec.elements + 1) / 2;
     default:
       return spec.qk_dim;
   }

@@ -76,6 +76,9 @@ struct ReluMap : MapTraits<ReluMap> {
 /// Not of elements: LoadTurnedRow, StoreTurnedRow.
 struct TurnedReluMap : MapTraits<TurnedReluMap> {};
 
+/// Not of elements: LoadTaylorRow, StoreTaylorRow.
+struct TaylorMap : MapTraits<TaylorMap> {};
+
 /// Powers of e: loaded as exponents, for a frame decides of what.
 struct PowerMap : MapTraits<PowerMap> {
   template <class D>
@@ -246,6 +249,55 @@ inline void StoreTurnedRow(const float* from, const float* feature, int64_t n,
     else
       StoreTail(d, gradient, to + i, n - i);
   }
+}
+
+/// 1, root x, then for each of n elements its products with itself, over the
+/// root of 2, and with those behind it; zeros up to the next multiple of
+/// kScanPad.
+template <class T>
+inline void LoadTaylorRow(const T* from, int64_t n, float root, float* to) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = hn::MaxLanes(d);
+  const int64_t features = 1 + n + n * (n + 1) / 2;
+  const int64_t end = ScanRoundUp(features, kScanPad);
+  const auto one = hwy::HWY_NAMESPACE::CappedTag<float, 1>();
+  float* const x = to + 1;
+  to[0] = 1;
+  for (int64_t i = 0; i < n; ++i)
+    x[i] = root * hn::GetLane(LoadAs(one, from + i));
+  int64_t at = 1 + n;
+  for (int64_t i = 0; i < n; at += n - i, ++i) {
+    // Vectors that reach past the products are written over by the next.
+    const auto own = hn::Set(d, x[i]);
+    int64_t j = i;
+    for (; j < n && at + j - i + kLanes <= end; j += kLanes)
+      hn::StoreU(hn::Mul(own, hn::LoadU(d, x + j)), d, to + at + j - i);
+    for (; j < n; ++j) to[at + j - i] = x[i] * x[j];
+    to[at] *= 0.707106781f;
+  }
+  std::fill(to + features, to + end, 0.0f);
+}
+
+/// The gradient by n elements of that by their features.
+template <class T>
+inline void StoreTaylorRow(const float* from, const float* feature, int64_t n,
+                           float root, T* to) {
+  const auto one = hwy::HWY_NAMESPACE::CappedTag<float, 1>();
+  const float* const x = feature + 1;
+  float sum[kTaylorMost];
+  for (int64_t i = 0; i < n; ++i) sum[i] = from[1 + i];
+  int64_t at = 1 + n;
+  for (int64_t i = 0; i < n; at += n - i, ++i) {
+    float own = 1.41421356f * from[at] * x[i];
+    for (int64_t j = i + 1; j < n; ++j) {
+      const float g = from[at + j - i];
+      own += g * x[j];
+      sum[j] += g * x[i];
+    }
+    sum[i] += own;
+  }
+  for (int64_t i = 0; i < n; ++i)
+    StoreAs(one, hn::Set(one, root * sum[i]), to + i);
 }
 
 /// Softmax of n elements; zeros up to the next multiple of kScanPad.

@@ -35,6 +35,9 @@ constexpr int64_t kScanTiles = kScanRun / kScanTile + kScanTile - 1;
 /// Floats of a tile's scores: row t, column s at 8 t + s.
 constexpr int64_t kScanScores = 8 * kScanTile;
 
+/// Most elements of which products are features.
+constexpr int64_t kTaylorMost = 64;
+
 constexpr int64_t ScanRoundUp(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }

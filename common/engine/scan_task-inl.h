@@ -161,6 +161,10 @@ void LoadFeatures(const ScanSpec& spec, const ConstView& view, int64_t b,
       LoadTurnedRow(view.Row<T>(b, h, row), view.dim, turns.cos[at],
                     turns.sin[at], to.At(to_head, t));
     }
+  } else if constexpr (std::is_same_v<Map, TaylorMap>) {
+    for (int64_t t = 0; t < tokens.count; ++t)
+      LoadTaylorRow(view.Row<T>(b, h, tokens.Row(t)), spec.elements, spec.root,
+                    to.At(to_head, t));
   } else if constexpr (std::is_same_v<Map, SoftmaxMap>) {
     for (int64_t t = 0; t < tokens.count; ++t)
       LoadSoftmaxRow(view.Row<T>(b, h, tokens.Row(t)), view.dim,
@@ -202,6 +206,13 @@ void StoreFeatures(const ScanSpec& spec, const ScanRows<float>& from,
       StoreTurnedRow(from.At(from_head, t) + column,
                      feature.At(from_head, t) + column, n, turns.cos[at],
                      turns.sin[at], view.Row<T>(b, h, row) + first);
+    }
+  } else if constexpr (std::is_same_v<Map, TaylorMap>) {
+    for (int64_t t = 0; t < tokens.count; ++t) {
+      T* const to = view.Row<T>(b, h, tokens.Row(t));
+      StoreTaylorRow(from.At(from_head, t), feature.At(from_head, t),
+                     spec.elements, spec.root, to);
+      std::fill(to + spec.elements, to + view.dim, T{});
     }
   } else if constexpr (std::is_same_v<Map, SoftmaxMap>) {
     for (int64_t t = 0; t < tokens.count; ++t)
@@ -277,6 +288,8 @@ void Specialise(const ScanSpec& spec, F task) {
         return task(element, SoftmaxMap());
       case FeatureMap::kRandom:
         return task(element, RandomMap());
+      case FeatureMap::kTaylor:
+        return task(element, TaylorMap());
     }
   };
   if (spec.dtype == DType::kF32)

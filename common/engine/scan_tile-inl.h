@@ -175,6 +175,24 @@ HWY_INLINE auto SumBlocks(D, hn::Vec<D> v) {
   }
 }
 
+/// Sums of the lanes of four vectors, by transposing and adding.
+HWY_INLINE void StoreSums(const ScanVec (&sum)[4], float* to) {
+  const ScanTag d;
+  const hn::CappedTag<float, 4> d4;
+  const hn::Repartition<double, ScanTag> dd;
+  // Within blocks of four lanes: two rounds of add and interleave.
+  const auto pair = [&](ScanVec a, ScanVec b) HWY_ATTR {
+    return hn::BitCast(dd, hn::Add(hn::InterleaveLower(d, a, b),
+                                   hn::InterleaveUpper(d, a, b)));
+  };
+  const auto low = pair(sum[0], sum[1]);
+  const auto high = pair(sum[2], sum[3]);
+  const auto blocks =
+      hn::Add(hn::BitCast(d, hn::InterleaveLower(dd, low, high)),
+              hn::BitCast(d, hn::InterleaveUpper(dd, low, high)));
+  hn::StoreU(SumBlocks(d, blocks), d4, to);
+}
+
 /// Dot products of kRows rows x, `stride` apart, with four rows y, all of n
 /// floats, a multiple of kScanPad: to[4 r + c] = x_r . y_c.
 template <int kRows>
@@ -197,22 +215,8 @@ HWY_INLINE void Dots(const float* x, int64_t stride, const float* const (&y)[4],
         sum[r][c] = hn::MulAdd(left[r], right, sum[r][c]);
     }
   }
-  const hn::CappedTag<float, 4> d4;
-  const hn::Repartition<double, ScanTag> dd;
   HWY_UNROLL(4)
-  for (int r = 0; r < kRows; ++r) {
-    // Within blocks of four lanes: two rounds of add and interleave.
-    const auto pair = [&](ScanVec a, ScanVec b) HWY_ATTR {
-      return hn::BitCast(dd, hn::Add(hn::InterleaveLower(d, a, b),
-                                     hn::InterleaveUpper(d, a, b)));
-    };
-    const auto low = pair(sum[r][0], sum[r][1]);
-    const auto high = pair(sum[r][2], sum[r][3]);
-    const auto blocks =
-        hn::Add(hn::BitCast(d, hn::InterleaveLower(dd, low, high)),
-                hn::BitCast(d, hn::InterleaveUpper(dd, low, high)));
-    hn::StoreU(SumBlocks(d, blocks), d4, to + 4 * r);
-  }
+  for (int r = 0; r < kRows; ++r) StoreSums(sum[r], to + 4 * r);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -45,6 +45,9 @@ struct TileSpec {
   float softcap = 0;
   bool masked = false;  // softmax only: TileCall::attn_mask is added to scores
   bool gated = false;   // out is multiplied by TileCall::gate
+  /// Softmax only: each head has a logit beside its scores, TileCall::sinks,
+  /// whose value is 0: lse = ln(e^sink + sum_j e^s_ij).
+  bool sinks = false;
   Pattern pattern = {};
 };
 
@@ -60,6 +63,7 @@ struct TileCall {
   float* lse = nullptr;   // [B, Hq] rows of lse_len, Tq of them used; or null
   int64_t lse_len = 0;    // 0: Tq
   ConstView slopes = {};  // [B, Hq, 1, 1] instead of spec.slopes, or null data
+  ConstView sinks = {};   // [1, Hq, 1, 1], f32, when spec.sinks
   const BiasTable* bias = nullptr;  // spec.bias, times log2 e
   int64_t q_position = 0;           // of query row 0
   int64_t kv_end = 0;               // positions 0 .. kv_end - 1 exist
@@ -140,7 +144,7 @@ void TileDecodeAll(const TileSpec& spec, std::span<const TileCall> calls,
 
 /// The whole plan of a variant that is a TileSpec: forward, backward, and
 /// decoding from a cache of keys and values. When spec.gated the gate is the
-/// first of the extras.
+/// first of the extras; when spec.sinks these are Inputs::bias, by default 0.
 std::unique_ptr<Plan> MakeTilePlan(const Problem& problem, TileSpec spec);
 
 /// The description of a problem before a variant changes what it changes:

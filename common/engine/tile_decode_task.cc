@@ -287,6 +287,7 @@ class Merge {
     float* const o = sum.o + r * job_.e_pad;
     for (int64_t c = 1; c < job_.chunks; ++c)
       Add(job_.Partial(kv_head_, c), r, m, l, o);
+    if (spec_.sinks) AddSink(*call_.sinks.Row<float>(0, h, 0), m, l, o);
 
     const float norm = Norm(l, t);
     T* const out = call_.out.Row<T>(b, h, t);
@@ -322,6 +323,14 @@ class Merge {
     }
     for (int64_t c = 0; c < job_.e_pad; ++c)
       o[c] = o[c] * old + more[c] * fresh;
+  }
+
+  void AddSink(float sink, float& m, float& l, float* o) const {
+    const float top = std::max(m, sink * kLog2E);
+    const float old = std::exp2(m - top);
+    l = l * old + std::exp2(sink * kLog2E - top);
+    for (int64_t c = 0; c < job_.e_pad; ++c) o[c] *= old;
+    m = top;
   }
 
   // What the sum is divided by; 0 when query t sees nothing.

@@ -109,8 +109,11 @@ void Tile<Policy, Arithmetic>::LoadState() {
     LoadColumns({sums.at, sums.stride}, queries_, spec_.v_dim, 1.0f, s_.out);
   }
   if constexpr (!Policy::kRunning) return;
-  std::fill_n(s_.max, kTile, kLowest);
-  std::fill_n(s_.sum, kTile, 0.0f);
+  // A sink is a key that all see, of value 0.
+  const bool sink = w_.first && spec_.sinks;
+  std::fill_n(s_.max, kTile,
+              sink ? *call_.sinks.Row<float>(0, w_.head, 0) * kLog2E : kLowest);
+  std::fill_n(s_.sum, kTile, sink ? 1.0f : 0.0f);
   if (w_.first) return;
   for (int i = 0; i < queries_; ++i) {
     s_.max[i] = w_.carry.max[i * w_.part->step];

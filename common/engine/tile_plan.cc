@@ -1,6 +1,7 @@
 // The plan that stands behind a TileSpec: memory, the three passes, and what
 // they cost.
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <numbers>
 #include <string>
@@ -71,10 +72,12 @@ struct BackwardScratch {
     if (spec.gated)
       dout = arena.Take<std::byte>(Rows(spec, p.q_len) * spec.v_dim *
                                    SizeOf(spec.dtype));
+    if (spec.sinks) dsinks = arena.Take<double>(spec.batch * spec.q_heads);
   }
   size_t tile_bytes;
   std::byte* tile;
   std::byte* dout = nullptr;  // by the product before the gate
+  double* dsinks = nullptr;   // of each sequence, [B, Hq]
 };
 
 struct ExtendScratch {
@@ -124,6 +127,31 @@ void GateBackward(const ConstView& dout, const ConstView& gate,
   });
 }
 
+// Of lse = ln(e^sink + ...), by whose weight outputs shrink:
+//   dsink = -sum over rows of e^(sink - lse) out.dout.
+template <class T>
+void SinkBackward(const ConstView& sinks, const float* lse,
+                  const ConstView& out, const ConstView& dout, double* parts,
+                  const View& dsinks, Exec& exec) {
+  exec.For(out.batch * out.heads, [&](int64_t head, int) {
+    const int64_t b = head / out.heads, h = head % out.heads;
+    const double sink = *sinks.Row<float>(0, h, 0);
+    parts[head] = 0;
+    for (int64_t t = 0; t < out.len; ++t) {
+      const T *const o = out.Row<T>(b, h, t), *const up = dout.Row<T>(b, h, t);
+      double inner = 0;
+      for (int64_t c = 0; c < out.dim; ++c)
+        inner += double{Widen(o[c])} * double{Widen(up[c])};
+      parts[head] -= std::exp(sink - double{lse[head * out.len + t]}) * inner;
+    }
+  });
+  for (int64_t h = 0; h < out.heads; ++h) {
+    double sum = 0;
+    for (int64_t b = 0; b < out.batch; ++b) sum += parts[b * out.heads + h];
+    *dsinks.Row<float>(0, h, 0) = static_cast<float>(sum);
+  }
+}
+
 KvCache::Shape CacheShape(const Problem& problem, const TileSpec& spec) {
   KvCache::Shape shape{.batch = spec.batch,
                        .heads = spec.kv_heads,
@@ -157,7 +185,8 @@ class TilePlan final : public Plan {
         bias_(spec_.bias, spec_.pattern, problem, std::numbers::log2e_v<float>),
         extends_(problem.mask != Mask::kNone &&
                  problem.attn_mask == AttnMask::kNone),
-        cache_(CacheShape(problem, spec_)) {}
+        cache_(CacheShape(problem, spec_)),
+        no_sinks_(spec_.sinks ? spec_.q_heads : 0) {}
 
  protected:
   std::string DoDescribe() const override;
@@ -197,11 +226,17 @@ class TilePlan final : public Plan {
   }
   TileCall CallOf(const Inputs& in, const Outputs& out, const Sequences& s,
                   int64_t n) const;
+  ConstView SinksOf(const Inputs& in) const {
+    if (!spec_.sinks || in.bias.data != nullptr) return in.bias;
+    return Contiguous<const void>(no_sinks_.data(), DType::kF32, 1,
+                                  spec_.q_heads, 1, 1);
+  }
 
   TileSpec spec_, one_;
   PlannedBias bias_;
   bool extends_;
   KvCache cache_;
+  std::vector<float> no_sinks_;  // [Hq], those before training
 };
 
 std::string TilePlan::DoDescribe() const {
@@ -246,6 +281,7 @@ void TilePlan::DoForward(const Inputs& in, const Outputs& out, Bytes saved,
                 .out = out.out,
                 .lse = out.lse,
                 .slopes = SlopesOf(problem_, in),
+                .sinks = SinksOf(in),
                 .bias = bias_.TableOf(in, room, &own, exec),
                 .q_position = QueryOffset(problem_),
                 .kv_end = problem_.kv_len,
@@ -288,7 +324,7 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
                         .dq = grad.dq,
                         .dk = grad.dk,
                         .dv = grad.dv,
-                        .dbias = grad.dbias};
+                        .dbias = spec_.sinks ? View{} : grad.dbias};
   if (bias_.bias() != nullptr) call.bias_parameters = bias_.ParametersOf(in);
   if (spec_.gated) {
     const View ungated = keep.Ungated(spec_, p.q_len);
@@ -301,6 +337,12 @@ void TilePlan::DoBackward(const Inputs& in, const Upstream& up,
     call.dout = dungated;
   }
   TileBackward(spec_, call, {space.tile, space.tile_bytes}, exec);
+  if (spec_.sinks && grad.dbias.data != nullptr) {
+    const auto pass =
+        spec_.dtype == DType::kF32 ? SinkBackward<float> : SinkBackward<BF16>;
+    pass(SinksOf(in), keep.lse, up.out, up.dout, space.dsinks, grad.dbias,
+         exec);
+  }
 }
 
 TileCall TilePlan::CallOf(const Inputs& in, const Outputs& out,
@@ -313,7 +355,8 @@ TileCall TilePlan::CallOf(const Inputs& in, const Outputs& out,
                 .out = Slice(out.out, q_first, s.q_starts[at + 1] - q_first),
                 .lse = out.lse == nullptr ? nullptr : out.lse + q_first,
                 .lse_len = in.q.len,
-                .slopes = SlopesOf(problem_, in)};
+                .slopes = SlopesOf(problem_, in),
+                .sinks = SinksOf(in)};
   if (call.slopes.data != nullptr)
     call.slopes.data = call.slopes.Row<float>(n, 0, 0);
   if (s.kv_starts.empty()) {
@@ -391,6 +434,7 @@ Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                   .out = Slice(out.out, first, rows),
                   .lse = whole && out.lse != nullptr ? out.lse : space.lse,
                   .slopes = SlopesOf(problem_, fresh),
+                  .sinks = SinksOf(fresh),
                   .bias = bias,
                   .q_position = position,
                   .kv_end = held->tokens,

@@ -31,11 +31,11 @@ constexpr int kMaxExtras = 4;
 
 /// Tensors of a pass. q [B, Hq, Tq, qk_dim], k [B, Hkv, Tk, qk_dim],
 /// v [B, Hkv, Tk, v_dim]; extras in the order of Variant::inputs.
-/// bias: learned parameters of the problem's bias, f32 [1, Hq, 1, n], n as
-/// BiasParameters says; null data: the scheme's initial values. Of alibi: its
-/// slopes instead of the paper's, [1 or B, Hq, 1, 1], without a gradient.
-/// attn_mask: of the kind that Problem::attn_mask announces; it has no
-/// gradient.
+/// bias: learned parameters of the variant or of the problem's bias, f32
+/// [1, Hq, 1, n], n as LearnedParameters says; null data: initial values. Of
+/// alibi: its slopes instead of the paper's, [1 or B, Hq, 1, 1], without a
+/// gradient. attn_mask: of the kind that Problem::attn_mask announces; it has
+/// no gradient.
 struct Inputs {
   ConstView q, k, v;
   std::array<ConstView, kMaxExtras> extra = {};

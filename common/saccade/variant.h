@@ -38,11 +38,20 @@ struct Traits {
   bool lse = false;           // writes Outputs::lse
   bool bf16 = true;
   bool rounds_weights = false;  // of bf16, where the CPU multiplies bf16
+  bool rounds_copies = false;   // of bf16: q and k are scaled in it
   bool backward = true;
   bool extend = true;  // for causal problems
 };
 
-enum class Activation : uint8_t { kNone, kSilu, kSigmoid };
+/// kSoftplus: ln(1 + e^x). kLogSigmoid: -ln(1 + e^-x).
+enum class Activation : uint8_t {
+  kNone,
+  kSilu,
+  kSigmoid,
+  kSoftplus,
+  kLogSigmoid,
+  kRelu
+};
 
 /// An input beyond q, k and v, and how a layer makes it from its tokens x:
 /// activation(x W).
@@ -50,13 +59,20 @@ struct ExtraInput {
   std::string_view name;
   std::string_view doc;
   bool per_query = true;    // rows of queries and q_heads, or of keys, kv_heads
-  bool value_width = true;  // v_dim wide, or 1
+  bool value_width = true;  // v_dim wide, or else 1
+  bool key_width = false;   // or qk_dim wide
   Activation activation = Activation::kNone;
 };
 
+inline int64_t WidthOf(const ExtraInput& extra, int64_t qk_dim, int64_t v_dim) {
+  return extra.key_width ? qk_dim : extra.value_width ? v_dim : 1;
+}
+
 /// How a layer makes q, k and v from its tokens x.
 struct Layer {
-  int heads = 0;           // 0: the model's
+  int heads = 0;        // 0: the model's
+  bool reads_q = true;  // otherwise there is no projection for it
+  bool reads_k = true;
   bool shared_qk = false;  // q, k = gamma z + beta of one z = activation(x W)
   Activation qk_activation = Activation::kNone;
   Activation v_activation = Activation::kNone;
@@ -102,6 +118,11 @@ struct Variant {
   std::vector<Knob> knobs = {};
   std::vector<ExtraInput> inputs = {};
   Layer layer = {};
+  /// Learned numbers a head of the variant itself, of a resolved problem, and a
+  /// head's before training: Inputs::bias is theirs, and Gradients::dbias. Only
+  /// where traits.bias is false. Null: none.
+  int64_t (*parameters)(const Problem&) = nullptr;
+  void (*start)(const Problem&, int64_t head, float* to) = nullptr;
   /// Scale when Problem::scale is 0: 1/sqrt(qk_dim), or 1.
   bool scaled = true;
   /// All three see a resolved problem: shapes, knobs and position checked,
@@ -159,9 +180,18 @@ struct Explanation {
 /// In report order.
 SACCADE_API std::vector<Explanation> Explain(const Problem& problem);
 
-/// How many learned parameters a head's bias has in a resolved problem: those
-/// of Inputs::bias. 0 where the bias is fixed, or there is none.
+/// How many learned parameters a head's bias has in a resolved problem. 0 where
+/// the bias is fixed, or there is none.
 SACCADE_API int64_t BiasParameters(const Problem& resolved);
+
+/// How many learned numbers a head has in a resolved problem, of the variant or
+/// of its bias: those of Inputs::bias.
+SACCADE_API int64_t LearnedParameters(const Variant& variant,
+                                      const Problem& resolved);
+
+/// They before training, [q_heads][n].
+SACCADE_API std::vector<float> LearnedStart(const Variant& variant,
+                                            const Problem& resolved);
 
 /// The oracle of a resolved problem, its positions included: turns and scales
 /// copies of q and k where a scheme asks for it. Slow and obvious.
