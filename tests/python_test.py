@@ -4,6 +4,7 @@
 """
 
 import concurrent.futures
+import itertools
 import pathlib
 import random
 import sys
@@ -137,8 +138,16 @@ class NumPy(unittest.TestCase):
         for name in saccade.variants():
             wanted = saccade.Plan(name, q_len=16, kv_len=16, qk_dim=8,
                                   mask="causal").extras
-            extras = [draw(rng, 1, 1, 16, 8) for _ in wanted]
-            out = saccade.attention(q, k, v, *extras, variant=name, causal=True)
+            # An input is as wide as q, k and v, or 1: it is refused otherwise.
+            for widths in itertools.product((8, 1), repeat=len(wanted)):
+                extras = [draw(rng, 1, 1, 16, width) for width in widths]
+                try:
+                    out = saccade.attention(q, k, v, *extras, variant=name,
+                                            causal=True)
+                    break
+                except ValueError:
+                    out = None
+            self.assertIsNotNone(out, name)
             self.assertTrue(np.isfinite(out).all(), name)
 
     def test_plans_are_kept_by_what_arrays_are_like(self):
