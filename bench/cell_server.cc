@@ -101,8 +101,8 @@ class CellServer {
 
   json Sample(const json& question) {
     if (!work_) return Error("nothing is set up");
-    const auto runs = static_cast<int64_t>(
-        std::clamp(Number(question, "runs", 1), 1.0, 1e9));
+    const auto runs =
+        static_cast<int64_t>(std::clamp(Number(question, "runs", 1), 1.0, 1e9));
     // What the other's turn left in the caches is not this one's; a long pass
     // hardly sees it.
     Status status;

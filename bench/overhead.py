@@ -11,6 +11,7 @@ of which every face has its turn. `saccade_kernels --overhead` says the same of
 C++ and C.
 """
 
+import itertools
 import pathlib
 import statistics
 import sys
@@ -55,8 +56,20 @@ def medians(calls):
     return [statistics.median(column) for column in zip(*rounds)]
 
 
-def arrays(batch, inputs):
-    return [np.full((batch, 1, 16, 64), .1, np.float32) for _ in range(inputs)]
+def arrays(batch, widths):
+    return [np.full((batch, 1, 16, width), .1, np.float32) for width in widths]
+
+
+def inputs_of(plan):
+    """Arrays that the plan takes: inputs beside q, k and v are 64 or 1 wide."""
+    for widths in itertools.product((64, 1), repeat=len(plan.extras)):
+        x = arrays(1, (64, 64, 64, *widths))
+        try:
+            plan.forward(*x)
+            return x
+        except ValueError as why:
+            refused = why
+    raise refused
 
 
 def faces(name):
@@ -64,8 +77,8 @@ def faces(name):
     plan, many = (saccade.Plan(name, batch=batch, q_len=16, kv_len=16,
                                qk_dim=64, mask="causal", threads=1)
                   for batch in (1, 1 + MORE))
-    inputs = 3 + len(plan.extras)
-    x, more = arrays(1, inputs), arrays(1 + MORE, inputs)
+    x = inputs_of(plan)
+    more = arrays(1 + MORE, [a.shape[-1] for a in x])
     out, more_out = np.empty_like(x[0]), np.empty_like(more[0])
     options = dict(variant=name, causal=True, threads=1)
     calls = [lambda: many.forward(*more, out=more_out),

@@ -342,8 +342,8 @@ class Contest {
       const double of_run = NumberOf(*ready, "seconds");
       seconds = seconds == 0 ? of_run : std::min(seconds, of_run);
     }
-    const double runs = std::ceil(cell.part->timing.sample_seconds /
-                                  std::max(seconds, 1e-7));
+    const double runs =
+        std::ceil(cell.part->timing.sample_seconds / std::max(seconds, 1e-7));
     std::array<std::vector<double>, 2> samples;
     for (int n = 0; n < kSamples; ++n)
       for (const size_t k : {size_t{0}, size_t{1}}) {

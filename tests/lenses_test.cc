@@ -232,7 +232,8 @@ TEST_CASE("whoever is not linear in v has no weights") {
   CHECK(weights.status().code() == Code::kUnsupported);
 }
 
-TEST_CASE("exact variants are softmax, approximations come nearer by spending") {
+TEST_CASE(
+    "exact variants are softmax, approximations come nearer by spending") {
   const auto error = [](const std::string& spec) {
     return Read("approximation", {}, spec);
   };

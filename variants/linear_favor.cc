@@ -41,8 +41,7 @@ constexpr double kBeside = 1e-4;
 
 int64_t Features(const Problem &p) {
   const int64_t wish = p.knobs.Int("features");
-  if (wish > 0)
-    return wish;
+  if (wish > 0) return wish;
   const auto d = static_cast<double>(p.qk_dim);
   return std::max<int64_t>(1, static_cast<int64_t>(d * std::log(d)));
 }
@@ -52,12 +51,10 @@ int64_t Features(const Problem &p) {
 std::vector<float> Rows(int64_t m, int64_t d, uint64_t seed) {
   Normal normal(seed);
   std::vector<double> w(static_cast<size_t>(m * d));
-  for (double &x : w)
-    x = normal();
+  for (double &x : w) x = normal();
   const auto dot = [&](const double *a, const double *b) {
     double sum = 0;
-    for (int64_t c = 0; c < d; ++c)
-      sum += a[c] * b[c];
+    for (int64_t c = 0; c < d; ++c) sum += a[c] * b[c];
     return sum;
   };
   std::vector<double> length(static_cast<size_t>(m));
@@ -67,12 +64,10 @@ std::vector<float> Rows(int64_t m, int64_t d, uint64_t seed) {
       for (int64_t s = r / d * d; s < r; ++s) {
         const double *const other = w.data() + s * d;
         const double along = dot(row, other);
-        for (int64_t c = 0; c < d; ++c)
-          row[c] -= along * other[c];
+        for (int64_t c = 0; c < d; ++c) row[c] -= along * other[c];
       }
     const double norm = std::sqrt(dot(row, row));
-    for (int64_t c = 0; c < d; ++c)
-      row[c] /= norm;
+    for (int64_t c = 0; c < d; ++c) row[c] /= norm;
     double square = 0;
     for (int64_t c = 0; c < d; ++c) {
       const double x = normal();
@@ -137,8 +132,7 @@ struct Table {
     std::vector<double> l(m), l_size(m);
     for (int64_t t = 0; t < n; ++t, x += d) {
       double half = 0;
-      for (int64_t c = 0; c < d; ++c)
-        half += p.scale * x[c] * x[c] / 2;
+      for (int64_t c = 0; c < d; ++c) half += p.scale * x[c] * x[c] / 2;
       for (int64_t r = 0; r < m; ++r) {
         l[r] = -half;
         l_size[r] = 2 + 2 * half;
@@ -185,8 +179,7 @@ void FavorOracle(const Problem &p, const OracleInputs &in,
   // The largest top of a head's keys up to each.
   std::vector<double> top = k.top;
   for (int64_t n = 0; n < std::ssize(top); ++n)
-    if (n % p.kv_len > 0)
-      top[n] = std::max(top[n], top[n - 1]);
+    if (n % p.kv_len > 0) top[n] = std::max(top[n], top[n - 1]);
   oracle::Linear(
       p, in, out, oracle::kNoLeast, 0, [&](const oracle::Row &x, int64_t j) {
         const int64_t head = (x.k - in.k) / p.qk_dim;
@@ -207,7 +200,7 @@ void FavorOracle(const Problem &p, const OracleInputs &in,
       });
 }
 
-} // namespace
+}  // namespace
 
 const Variant &linear_favor() {
   static const Variant variant = {
@@ -226,4 +219,4 @@ const Variant &linear_favor() {
   return variant;
 }
 
-} // namespace saccade::variants
+}  // namespace saccade::variants
