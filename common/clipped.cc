@@ -8,18 +8,13 @@
 
 #include "arena.h"
 #include "position.h"
-#include "simd/bf16.h"
+#include "rows.h"
 #include "turning.h"
 
 namespace saccade {
 namespace {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-inline float Get(float x) { return x; }
-inline float Get(BF16 x) { return ToFloat(x); }
-inline void Put(float x, float* y) { *y = x; }
-inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
 // y = a x + b y, one row; a row with a factor of 0 is not read.
 template <class T>

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "simd/bf16.h"
+#include "rows.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "row_scale.cc"
@@ -111,11 +111,6 @@ void Combine(double a, const BF16 *x, double b, const BF16 *y, int64_t n,
              BF16 *to) {
   HWY_DYNAMIC_DISPATCH(CombineBF16)(a, x, b, y, n, to);
 }
-
-inline float Get(float x) { return x; }
-inline float Get(BF16 x) { return ToFloat(x); }
-inline void Put(float x, float *y) { *y = x; }
-inline void Put(float x, BF16 *y) { *y = ToBF16(x); }
 
 // One over the row's length; 0 for a row of zeros.
 template <class T>

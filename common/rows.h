@@ -1,4 +1,4 @@
-// Rows of tensors copied from place to place, whatever they are stored as.
+// Elements and rows of tensors, whatever they are stored as.
 #ifndef SACCADE_COMMON_ROWS_H_
 #define SACCADE_COMMON_ROWS_H_
 
@@ -6,8 +6,15 @@
 #include <cstring>
 
 #include "saccade/tensor.h"
+#include "simd/bf16.h"
 
 namespace saccade {
+
+/// An element as a float, and a float as an element, rounded.
+inline float Get(float x) { return x; }
+inline float Get(BF16 x) { return ToFloat(x); }
+inline void Put(float x, float* y) { *y = x; }
+inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
 template <class View>
 auto* RowAt(const View& x, int64_t b, int64_t h, int64_t t) {

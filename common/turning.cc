@@ -8,7 +8,7 @@
 #include "arena.h"
 #include "mapped.h"
 #include "position.h"
-#include "simd/bf16.h"
+#include "rows.h"
 
 namespace saccade {
 
@@ -71,11 +71,6 @@ struct Table {
   int64_t half;
   float *cos, *sin, *gain;
 };
-
-inline float Get(float x) { return x; }
-inline float Get(BF16 x) { return ToFloat(x); }
-inline void Put(float x, float* y) { *y = x; }
-inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
 template <class T>
 void TurnRow(const T* x, T* y, int64_t dim, const float* cos, const float* sin,

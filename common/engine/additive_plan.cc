@@ -8,9 +8,10 @@
 
 #include "arena.h"
 #include "engine/additive.h"
+#include "engine/extend.h"
 #include "engine/kv_cache.h"
 #include "engine/pattern.h"
-#include "simd/bf16.h"
+#include "rows.h"
 #include "simd/target.h"
 
 namespace saccade {
@@ -23,11 +24,6 @@ using additive::QueryRows;
 
 constexpr int64_t kTask = 32;      // queries of a forward task
 constexpr int64_t kBackTasks = 8;  // of a backward pass, at least, if it can
-
-inline float Get(float x) { return x; }
-inline float Get(BF16 x) { return ToFloat(x); }
-inline void Put(float x, float* y) { *y = x; }
-inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
 // The larger of what was and |x|; what is not a number stays.
 inline float Most(float most, float x) {
@@ -486,11 +482,8 @@ class AdditivePlan final : public Plan {
     Result<KvCache::Held> held = cache_.Open(state);
     if (!held.ok()) return held.status();
     const int64_t n = fresh.q.len, past = held->tokens;
-    if (n > problem_.kv_len - past)
-      return Exhausted("Extend: " + std::to_string(past) + " + " +
-                       std::to_string(n) + " tokens are more than the " +
-                       std::to_string(problem_.kv_len) +
-                       " that state can hold");
+    const Status room = CheckRoom(past, n, problem_.kv_len);
+    if (!room.ok()) return room;
     cache_.Append(state, *held, fresh.k, fresh.v, 0, n, exec);
     Call call = CallOf(fresh);
     call.k = held->k;

@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "engine/chunk.h"
 #include "engine/chunk_buffers.h"
+#include "engine/extend.h"
 #include "engine/scan_norm.h"
 
 namespace saccade {
@@ -161,11 +162,8 @@ class ChunkPlan final : public Plan {
           "Extend: state is not that of a sequence of this plan (Reset it "
           "first)");
     const int64_t n = fresh.q.len;
-    if (n > problem_.kv_len - header.tokens)
-      return Exhausted("Extend: " + std::to_string(header.tokens) + " + " +
-                       std::to_string(n) + " tokens are more than the " +
-                       std::to_string(problem_.kv_len) +
-                       " that state can hold");
+    const Status room = CheckRoom(header.tokens, n, problem_.kv_len);
+    if (!room.ok()) return room;
     Arena arena(scratch);
     const View rows = Rows(arena, DType::kF32);
     Run(fresh, out, rows, nullptr,

@@ -9,15 +9,10 @@
 #include "content_free.h"
 #include "engine/chunk.h"
 #include "engine/tile.h"
-#include "simd/bf16.h"
+#include "rows.h"
 
 namespace saccade {
 namespace {
-
-inline float Get(float x) { return x; }
-inline float Get(BF16 x) { return ToFloat(x); }
-inline void Put(float x, float* y) { *y = x; }
-inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
 // Elements of squared scores; the others are of linear ones.
 int64_t Within(int64_t qk_dim) { return (qk_dim + 1) / 2; }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "arena.h"
+#include "engine/extend.h"
 #include "engine/pattern.h"
 #include "engine/scan.h"
 #include "engine/scan_norm.h"
@@ -153,11 +154,8 @@ class ScanPlan final : public Plan {
           "Extend: state is not that of a sequence of this plan (Reset it "
           "first)");
     const int64_t n = fresh.q.len;
-    if (n > problem_.kv_len - header.tokens)
-      return Exhausted("Extend: " + std::to_string(header.tokens) + " + " +
-                       std::to_string(n) + " tokens are more than the " +
-                       std::to_string(problem_.kv_len) +
-                       " that state can hold");
+    const Status room = CheckRoom(header.tokens, n, problem_.kv_len);
+    if (!room.ok()) return room;
     ScanCall call{.q = fresh.q,
                   .k = fresh.k,
                   .v = fresh.v,

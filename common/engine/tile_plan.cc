@@ -10,6 +10,7 @@
 
 #include "arena.h"
 #include "attn_mask.h"
+#include "engine/extend.h"
 #include "engine/kv_cache.h"
 #include "engine/tile.h"
 #include "engine/tile_backward.h"
@@ -412,10 +413,8 @@ Status TilePlan::DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
   const int64_t n = fresh.q.len;
   Result<KvCache::Held> held = cache_.Open(state);
   if (!held.ok()) return held.status();
-  if (n > problem_.kv_len - held->tokens)
-    return Exhausted("Extend: " + std::to_string(held->tokens) + " + " +
-                     std::to_string(n) + " tokens are more than the " +
-                     std::to_string(problem_.kv_len) + " that state can hold");
+  const Status fits = CheckRoom(held->tokens, n, problem_.kv_len);
+  if (!fits.ok()) return fits;
 
   BiasTable own;
   float* room;

@@ -6,10 +6,11 @@
 #include <type_traits>
 
 #include "arena.h"
+#include "engine/extend.h"
 #include "engine/kv_cache.h"
 #include "engine/pattern.h"
 #include "engine/topk.h"
-#include "simd/bf16.h"
+#include "rows.h"
 #include "simd/target.h"
 
 namespace saccade {
@@ -20,11 +21,6 @@ using topk::kKeys;
 constexpr int64_t kRows = 16;          // queries of a task
 constexpr int64_t kChunk = 64;         // keys of a task of gradients
 constexpr int32_t kNoKey = INT32_MAX;  // behind the last that a row keeps
-
-inline float Get(float x) { return x; }
-inline float Get(BF16 x) { return ToFloat(x); }
-inline void Put(float x, float* y) { *y = x; }
-inline void Put(float x, BF16* y) { *y = ToBF16(x); }
 
 // A pass's tensors and where they stand; keys are rows 0 .. keys - 1.
 struct Call {
@@ -355,11 +351,8 @@ class TopKPlan final : public Plan {
     Result<KvCache::Held> held = cache_.Open(state);
     if (!held.ok()) return held.status();
     const int64_t n = fresh.q.len, past = held->tokens;
-    if (n > problem_.kv_len - past)
-      return Exhausted("Extend: " + std::to_string(past) + " + " +
-                       std::to_string(n) + " tokens are more than the " +
-                       std::to_string(problem_.kv_len) +
-                       " that state can hold");
+    const Status room = CheckRoom(past, n, problem_.kv_len);
+    if (!room.ok()) return room;
     cache_.Append(state, *held, fresh.k, fresh.v, 0, n, exec);
     const Call call = {fresh.q, held->k, held->v, out.out, past, held->tokens};
     Run(call, nullptr, scratch, exec);
