@@ -1,0 +1,128 @@
+// synth.random: the random Synthesizer, whose scores are a learned table that
+// no token has a say in.
+//
+//   o_i = sum_j softmax_j(R_ij) v_j
+//
+// with R [length, length] learned, for each head its own; q and k are not read.
+// Row i is the query's position; where there are more queries than keys, its
+// place among them.
+//
+// Knob: length, the positions that the table is for: longer problems are
+// refused.
+//
+// Source: Tay et al. 2020, arXiv:2005.00743, section 3.1.2 (random Synthesizer,
+// trained).
+//
+// Ours differs in what R is before training: a normal distribution's place is
+// taken by the even one of the same deviation, 1, which a table of millions is
+// drawn from in a thousandth of a second.
+//
+// Shapes: v [B, H, Tk, e]. Time Tq Tk e a head; forward reads the table's Tq Tk
+// numbers once a sequence, backward (4 Tq Tk e) twice. Decoding holds all
+// values. bf16 is not there: what is learned is f32.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "content_free.h"
+#include "engine/score_table.h"
+#include "oracle.h"
+
+namespace saccade::variants {
+namespace {
+
+// A table for each head; more numbers than this want a machine of their own.
+constexpr int64_t kMostNumbers = int64_t{1} << 30;
+
+int64_t LengthOf(const Problem &p) { return p.knobs.Int("length"); }
+
+int64_t Parameters(const Problem &p) { return LengthOf(p) * LengthOf(p); }
+
+// Even in -sqrt(3) .. sqrt(3): splitmix64, its upper half.
+void Start(const Problem &p, int64_t head, float *to) {
+  constexpr float kStep = 1.73205081f * 0x1p-31f;
+  const int64_t n = Parameters(p);
+  const auto first = static_cast<uint64_t>(head * n);
+  for (int64_t at = 0; at < n; ++at) {
+    uint64_t x = (first + static_cast<uint64_t>(at) + 1) * 0x9E3779B97F4A7C15;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+    to[at] =
+        kStep * static_cast<float>(static_cast<int32_t>((x ^ (x >> 31)) >> 32));
+  }
+}
+
+std::vector<float> StartOf(const Problem &p) {
+  const int64_t n = Parameters(p);
+  std::vector<float> start(static_cast<size_t>(p.q_heads * n));
+  for (int64_t h = 0; h < p.q_heads; ++h) Start(p, h, start.data() + h * n);
+  return start;
+}
+
+Result<std::unique_ptr<Plan>> MakeRandom(const Problem &p) {
+  const int64_t length = LengthOf(p);
+  const int64_t most = std::max(p.kv_len, TableRow(p) + p.q_len);
+  if (most > length)
+    return Unsupported("the table of scores is for " + std::to_string(length) +
+                       " positions, which the knob length says: these are " +
+                       std::to_string(most));
+  if (Parameters(p) > kMostNumbers / p.q_heads)
+    return Unsupported("tables of scores of " + std::to_string(p.q_heads) +
+                       " heads with length=" + std::to_string(length) +
+                       " hold more than 2^30 numbers");
+  return MakeScoreTablePlan(p, length, StartOf(p));
+}
+
+// Products with values, and the table.
+Cost RandomCost(const Problem &p) {
+  const TileSpec spec = ContentFreeSpec(p);
+  Cost cost = ContentFreeCost(p, spec);
+  const double number = 4 * static_cast<double>(p.q_heads);
+  cost.forward_bytes +=
+      number * VisiblePairs(spec.pattern, QueryOffset(p), p.q_len, p.kv_len);
+  if (cost.decode_bytes > 0)
+    cost.decode_bytes += number * static_cast<double>(VisibleKeys(
+                                      spec.pattern, p.kv_len - 1, p.kv_len));
+  return cost;
+}
+
+void RandomOracle(const Problem &p, const OracleInputs &in,
+                  const OracleOutputs &out) {
+  std::vector<float> start;
+  if (in.bias == nullptr) start = StartOf(p);
+  const int64_t length = LengthOf(p);
+  oracle::Softmax(
+      p, in, out,
+      [&](int64_t i, int64_t j) { return oracle::MaskSees(p, i, j); },
+      [&](const oracle::Row &x, int64_t j) {
+        const int64_t at = (x.head * length + TableRow(p) + x.row) * length + j;
+        const double s = in.bias ? in.bias[at] : double{start[at]};
+        return oracle::Score{s, std::abs(s)};
+      });
+}
+
+}  // namespace
+
+const Variant &synth_random() {
+  static const Variant variant = {
+      .name = "synth.random",
+      .title = "random Synthesizer: a learned table of scores",
+      .source = "Tay et al. 2020, arXiv:2005.00743, section 3.1.2",
+      .traits = {.grouped_heads = false,
+                 .window = true,
+                 .rotary = false,
+                 .scores = false,
+                 .bf16 = false},
+      .knobs = {{"length", "positions that the table is for", 512, 256, 8192}},
+      .layer = {.reads_q = false, .reads_k = false},
+      .parameters = Parameters,
+      .start = Start,
+      .scaled = false,
+      .cost = RandomCost,
+      .plan = MakeRandom,
+      .oracle = RandomOracle,
+  };
+  return variant;
+}
+
+}  // namespace saccade::variants
