@@ -158,25 +158,25 @@ Written RunWhole(const CheckCase& c, const Plan& plan, const Problem& p,
 
 // Appends tokens first .. first + n - 1.
 std::string ExtendOnce(const CheckCase& c, const Plan& plan, const Problem& p,
-                       const Data& data, int64_t first, int64_t n, Bytes state,
-                       Exec& exec, Written* w) {
+                       Data& data, const ConstView& bias, int64_t first,
+                       int64_t n, Bytes state, Exec& exec, Written* w) {
   const Variant& variant = *c.variant;
   Problem piece = p;
   piece.q_len = piece.kv_len = n;
   Data part;
   const int tensors = kFirstExtra + static_cast<int>(variant.inputs.size());
-  Data whole = data;
   for (int t = 0; t < tensors; ++t) {
     const ExtraShape s = TensorShape(variant, p, t);
-    TensorOf(part, t) = Slice(TensorOf(whole, t), p, s.heads, s.dim, first, n);
+    TensorOf(part, t) = Slice(TensorOf(data, t), p, s.heads, s.dim, first, n);
   }
-  part.bias = data.bias;
   const Operands operands(variant, piece, part, c.layout);
+  Inputs in = operands.inputs();
+  in.bias = bias;
   Tensor out(p.batch, p.q_heads, n, p.v_dim, p.dtype, c.layout);
   LseBuffer lse(variant, p, n);
   GuardedBytes scratch(plan.Memory(exec.slots()).extend_scratch);
-  const Status status = plan.Extend(operands.inputs(), {out.view(), lse.data()},
-                                    state, scratch.bytes(), exec);
+  const Status status =
+      plan.Extend(in, {out.view(), lse.data()}, state, scratch.bytes(), exec);
   if (!status.ok())
     return fmt::format("Extend by {} tokens after {} refused: {}", n, first,
                        status.message());
@@ -199,15 +199,26 @@ Written RunDecode(const CheckCase& c, const Plan& plan, const Problem& p,
     w.trouble = "Reset refused: " + s.message();
     return w;
   }
+  // What is learned may be much, and is the same for every piece.
+  Problem none = p;
+  none.q_len = none.kv_len = 0;
+  Data learned;
+  learned.bias = data.bias;
+  const Operands bias(*c.variant, none, learned, c.layout);
+  Data tokens = data;
+  tokens.bias.clear();
   // Any split: pieces of 0 .. q_len tokens, single ones as often as not.
   Rng rng(c.seed + 3);
   const int64_t most = c.problem.q_len;
   for (int64_t at = 0; at < p.kv_len && w.trouble.empty();) {
     const int64_t want = rng.Below(2) ? 1 : rng.Below(most + 1);
     const int64_t n = std::min({want, most, p.kv_len - at});
-    w.trouble = ExtendOnce(c, plan, p, data, at, n, state.bytes(), exec, &w);
+    w.trouble = ExtendOnce(c, plan, p, tokens, bias.inputs().bias, at, n,
+                           state.bytes(), exec, &w);
     at += n;
   }
+  if (w.trouble.empty() && !bias.Unchanged())
+    w.trouble = "Extend changed what is learned";
   if (w.trouble.empty() && !state.Intact())
     w.trouble = "Extend wrote outside of its state";
   return w;
