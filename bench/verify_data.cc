@@ -125,22 +125,30 @@ std::byte* Tensor::At(int64_t b, int64_t h, int64_t t) const {
 }
 
 void Tensor::SetAt(int64_t index, double value) {
-  const int64_t c = index % view_.dim, t = index / view_.dim % view_.len;
-  const int64_t head = index / view_.dim / view_.len;
-  std::byte* const row = At(head / view_.heads, head % view_.heads, t);
-  const float x = static_cast<float>(Stored(value, view_.dtype));
-  if (view_.dtype == DType::kF32) {
-    std::memcpy(row + c * 4, &x, 4);
-  } else {
-    const uint16_t upper =
-        static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16);
-    std::memcpy(row + c * 2, &upper, 2);
+  SetRow(index / view_.dim, index % view_.dim, &value, 1);
+}
+
+// Elements from c on of row n, of those of all heads.
+void Tensor::SetRow(int64_t n, int64_t c, const double* values, int64_t count) {
+  const int64_t head = n / view_.len;
+  std::byte* const row =
+      At(head / view_.heads, head % view_.heads, n % view_.len);
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = static_cast<float>(Stored(values[i], view_.dtype));
+    if (view_.dtype == DType::kF32) {
+      std::memcpy(row + (c + i) * 4, &x, 4);
+    } else {
+      const uint16_t upper =
+          static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16);
+      std::memcpy(row + (c + i) * 2, &upper, 2);
+    }
   }
 }
 
 void Tensor::Set(const std::vector<double>& values) {
-  for (size_t n = 0; n < values.size(); ++n)
-    SetAt(static_cast<int64_t>(n), values[n]);
+  const int64_t rows = view_.dim > 0 ? std::ssize(values) / view_.dim : 0;
+  for (int64_t n = 0; n < rows; ++n)
+    SetRow(n, 0, values.data() + n * view_.dim, view_.dim);
 }
 
 std::vector<double> Tensor::Get() const {

@@ -78,6 +78,7 @@ class Tensor {
  private:
   static int64_t Extent(const View& view);
   std::byte* At(int64_t b, int64_t h, int64_t t) const;
+  void SetRow(int64_t n, int64_t c, const double* values, int64_t count);
 
   View view_;
   GuardedBytes memory_;

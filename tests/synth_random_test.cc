@@ -45,7 +45,7 @@ TEST_CASE("a table of scores is all that weights come from") {
     for (double& y : *x) y = -3 * y + 1;
   CHECK(run.Out() == out);
   // One large score a row: its key's value.
-  constexpr int64_t kLength = 512;
+  constexpr int64_t kLength = 1024;
   REQUIRE(std::ssize(run.data.bias) == 2 * kLength * kLength);
   std::fill(run.data.bias.begin(), run.data.bias.end(), 0.0);
   for (int64_t h = 0; h < 2; ++h)

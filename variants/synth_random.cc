@@ -113,7 +113,7 @@ const Variant &synth_random() {
                  .rotary = false,
                  .scores = false,
                  .bf16 = false},
-      .knobs = {{"length", "positions that the table is for", 512, 256, 8192}},
+      .knobs = {{"length", "positions that the table is for", 1024, 256, 8192}},
       .layer = {.reads_q = false, .reads_k = false},
       .parameters = Parameters,
       .start = Start,
