@@ -92,7 +92,12 @@ Result<CellSpec> CellFromJson(std::string_view text) {
 
 size_t PlannedBytes(const PlannedCell& cell) {
   const Needs n = cell.needs();
-  return n.scratch + n.saved + n.state;
+  size_t learned = 0;
+  if (cell.variant != nullptr && cell.variant->parameters != nullptr)
+    learned = static_cast<size_t>(cell.problem.q_heads *
+                                  cell.variant->parameters(cell.problem)) *
+              sizeof(float);
+  return n.scratch + n.saved + n.state + learned;
 }
 
 Result<int64_t> MeasureGrowth(const CellSpec& cell, uint64_t seed) {

@@ -19,8 +19,9 @@ inline constexpr char kMemoryCommand[] = "measure-memory";
 nlohmann::json ToJson(const CellSpec& cell);
 Result<CellSpec> CellFromJson(std::string_view text);
 
-/// Bytes that the plan says a run of the cell needs beyond its tensors: what
-/// the growth is to agree with.
+/// Bytes that the plan says a run of the cell needs beyond its tensors, and
+/// what is learned, which a plan holds as it is before training: what the
+/// growth is to agree with.
 size_t PlannedBytes(const PlannedCell& cell);
 
 /// In a process that has done nothing else: allocates and fills the tensors,
