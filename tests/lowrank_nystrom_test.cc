@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/lenses/lens.h"
 #include "bench/verify.h"
 #include "bench/verify_run.h"
 #include "engine/landmark.h"
@@ -117,6 +118,25 @@ TEST_CASE("sequences with other norms leave a start value alone") {
   one.data.k = half(both.data.k);
   one.data.v = half(both.data.v);
   CHECK(half(both.Run().out) == one.Run().out);
+}
+
+TEST_CASE("more landmarks come closer to softmax") {
+  const Lens *approximation = nullptr;
+  for (const Lens *lens : Lenses())
+    if (lens->name == "approximation") approximation = lens;
+  REQUIRE(approximation != nullptr);
+  double before = 1e9;
+  for (const char *landmarks : {"4", "64", "512"}) {
+    const Result<Spec> spec = ParseSpec(
+        std::string("lowrank.nystrom:steps=12,landmarks=") + landmarks);
+    REQUIRE(spec.ok());
+    const auto readings = approximation->look({.spec = *spec}, Serial());
+    REQUIRE_MESSAGE(readings.ok(), readings.status().message());
+    const double error = readings->front().value;
+    INFO(landmarks, ": ", error);
+    CHECK(error < 0.95 * before);
+    before = error;
+  }
 }
 
 TEST_CASE("landmarks are for whole sequences, read both ways") {
