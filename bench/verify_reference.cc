@@ -58,7 +58,8 @@ void ForHeadRows(std::vector<double>& x, int64_t heads, int64_t len,
 
 // Which rows of out change when the keys in `changed` do. Values are made so
 // large that the smallest weight shows; keys and queries are turned both ways,
-// for a weight may be zero for one of them.
+// for a weight may be zero for one of them. What a value may be as large as it
+// likes in and is forgotten (a state behind gates), a NaN shows.
 class Reach {
  public:
   Reach(const Variant& variant, const Problem& p, const Data& data,
@@ -70,6 +71,14 @@ class Reach {
 
   std::vector<bool> operator()(const std::vector<bool>& changed) const {
     std::vector<bool> reached(p_.batch * p_.q_heads * p_.q_len, false);
+    Data spoiled = sides_[0].data;
+    for (int64_t j = 0; j < p_.kv_len; ++j)
+      if (changed[j])
+        ForHeadRows(spoiled.v, p_.batch * p_.kv_heads, p_.kv_len, p_.v_dim, j,
+                    [](double& x) { x = NAN; });
+    const Result64 spoilt = RunOn(variant_, p_, spoiled);
+    for (size_t n = 0; n < spoilt.out.size(); ++n)
+      if (std::isnan(spoilt.out[n])) reached[n / p_.v_dim] = true;
     for (const Side& side : sides_)
       // Large ones are among the largest, where those alone count.
       for (const double size : {1.0, -1.0, 1e6, -1e6}) {
@@ -224,7 +233,8 @@ class Differences {
       const double weight = ref_.data.dout[o];
       const double step = above.out[o] - below.out[o];
       change += weight * step;
-      total += std::abs(weight * above.out[o]);
+      total +=
+          std::abs(weight) * std::max(std::abs(above.out[o]), above.size[o]);
       size += std::abs(weight) * gains_[o] *
               (std::abs(step) + std::abs(above.size[o] - ref_.size[o]) +
                std::abs(ref_.size[o] - below.size[o]));

@@ -189,7 +189,8 @@ Result<std::unique_ptr<Plan>> MakeLearnedRowsPlan(const Problem &p,
 RowsOracle::RowsOracle(const Problem &p, const LearnedRows &rows,
                        const OracleInputs &in, double deviation)
     : problem(Inner(p, rows)), inputs(in) {
-  const std::vector<float> start = StartOf(p, rows, deviation);
+  std::vector<float> start;
+  if (!in.bias) start = StartOf(p, rows, deviation);
   const auto number = [&](int64_t n) {
     return in.bias ? in.bias[n] : double{start[n]};
   };
