@@ -62,9 +62,16 @@ void GlaOracle(const Problem& p, const OracleInputs& in,
                const OracleOutputs& out) {
   const int64_t group = p.q_heads / p.kv_heads;
   const double sharpness = GlaSpec(p).sharpness;
+  // Of all keys at once, for every query needs them: steps and factors.
+  std::vector<double> steps(
+      in.extra[0], in.extra[0] + p.batch * p.kv_heads * p.kv_len * p.qk_dim);
+  std::vector<double> factors;
+  for (double& step : steps) {
+    step *= sharpness;
+    factors.push_back(std::exp(step));
+  }
   oracle::ForRows(p, in, out, [&](const oracle::Row& x) {
-    const double* const forget =
-        in.extra[0] +
+    const int64_t first =
         (x.batch * p.kv_heads + x.head / group) * p.kv_len * p.qk_dim;
     std::vector<double> fade(p.qk_dim, 1.0), log(p.qk_dim, 0.0);
     for (int64_t j = std::min(x.i, p.kv_len - 1); j >= 0; --j) {
@@ -82,9 +89,8 @@ void GlaOracle(const Problem& p, const OracleInputs& in,
         x.size[c] += size * std::abs(v);
       }
       for (int64_t f = 0; f < p.qk_dim; ++f) {
-        const double step = sharpness * forget[j * p.qk_dim + f];
-        fade[f] *= std::exp(step);
-        log[f] += step;
+        fade[f] *= factors[first + j * p.qk_dim + f];
+        log[f] += steps[first + j * p.qk_dim + f];
       }
     }
     if (x.i < 0 || p.kv_len == 0) return;

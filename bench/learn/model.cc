@@ -26,6 +26,27 @@ int64_t AttentionSize(const Variant& variant, int64_t width, int64_t heads,
   return width * (cols + heads * v_dim) + (layer.shared_qk ? 4 * qk : 0);
 }
 
+// Numbers that all heads learn within the variant; but for rows of positions,
+// of which there are as many as a knob says, and which come on top as learned
+// embeddings do.
+int64_t LearnedSize(const Spec& spec, int64_t heads, int64_t qk_dim,
+                    int64_t v_dim) {
+  const Variant& variant = *spec.variant;
+  if (variant.parameters == nullptr ||
+      std::any_of(variant.knobs.begin(), variant.knobs.end(),
+                  [](const Knob& knob) { return knob.name == "length"; }))
+    return 0;
+  Problem p;
+  p.q_heads = p.kv_heads = heads;
+  p.q_len = p.kv_len = 1;
+  p.qk_dim = qk_dim;
+  p.v_dim = v_dim;
+  p.mask = Mask::kCausal;
+  p.knobs = spec.knobs;
+  const Result<Problem> resolved = Resolve(variant, p);
+  return resolved.ok() ? heads * variant.parameters(*resolved) : 0;
+}
+
 // The plain layer that all others are matched to: q, k, v, out and the MLP.
 int64_t PlainLayerSize(int64_t width) {
   return (4 + 2 * kMlpExpansion) * width * width;
@@ -73,7 +94,8 @@ Result<Model> Model::Make(const ModelOptions& options) {
   const int64_t heads = layer.heads > 0 ? layer.heads : o.heads;
   const int64_t qk_dim = std::max<int64_t>(o.width / heads, 1);
   const auto size = [&](int64_t v_dim) {
-    return AttentionSize(variant, o.width, heads, qk_dim, v_dim);
+    return AttentionSize(variant, o.width, heads, qk_dim, v_dim) +
+           LearnedSize(*spec, heads, qk_dim, v_dim);
   };
   const auto nominal = static_cast<int64_t>(
       std::lround(layer.value_expansion * static_cast<double>(qk_dim)));
