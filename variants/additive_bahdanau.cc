@@ -18,7 +18,8 @@
 // hyperbolic tangents and Tq Tk e products a head: the kernel is bounded by the
 // former (engine/additive.h says how it makes them). Backward takes the key
 // range in parts, each with its own dq, which are added in order. Decoding
-// holds all keys and values.
+// holds all values, and all keys as kernels want them, which are 8 u bytes a
+// token.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -129,12 +130,17 @@ Cost BahdanauCost(const Problem& p) {
   return cost;
 }
 
+// As 1 - 2 / (1 + e^2x), which takes a third of std::tanh's time and is off by
+// no more than the 1 it counts as.
+double Tanh(double x) { return 1 - 2 / (1 + std::exp(2 * x)); }
+
 // Each tanh counts as 1 in the score's size, for kernels may take it as
 // 1 - 2 / (1 + e^2x), and what its argument's terms are off by comes with its
 // slope.
 void BahdanauOracle(const Problem& p, const OracleInputs& in,
                     const OracleOutputs& out) {
   const int64_t units = p.qk_dim, n = Parameters(p);
+  const bool normed = Normed(p);
   std::vector<double> learned(p.q_heads * n);
   for (int64_t h = 0; h < p.q_heads; ++h) {
     std::vector<float> start(n);
@@ -148,16 +154,16 @@ void BahdanauOracle(const Problem& p, const OracleInputs& in,
       [&](const oracle::Row& x, int64_t j) {
         const double* const own = learned.data() + x.head * n;
         double by = p.scale;
-        if (Normed(p)) {
+        if (normed) {
           double square = 0;
           for (int64_t u = 0; u < units; ++u) square += own[u] * own[u];
           by *= own[units] / std::sqrt(square);
         }
         oracle::Score s{0, 0};
         for (int64_t u = 0; u < units; ++u) {
-          const double b = Normed(p) ? own[units + 1 + u] : 0;
+          const double b = normed ? own[units + 1 + u] : 0;
           const double q = x.q[u], k = x.k[j * units + u];
-          const double t = std::tanh(q + k + b), w = by * own[u];
+          const double t = Tanh(q + k + b), w = by * own[u];
           s.value += w * t;
           s.size +=
               std::abs(w) *

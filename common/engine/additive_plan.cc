@@ -23,6 +23,7 @@ using additive::kQueries;
 using additive::QueryRows;
 
 constexpr int64_t kTask = 32;      // queries of a forward task
+constexpr int64_t kAtOnce = 64;    // units of a key that is made ready
 constexpr int64_t kBackTasks = 8;  // of a backward pass, at least, if it can
 
 // The larger of what was and |x|; what is not a number stays.
@@ -56,13 +57,12 @@ class AdditivePlan final : public Plan {
         units_(additive::Padded(p.qk_dim)),
         width_(additive::PaddedRow(p.v_dim)),
         blocks_((p.kv_len + kKeys - 1) / kKeys),
-        cache_({.batch = p.batch,
-                .heads = p.kv_heads,
-                .qk_dim = p.qk_dim,
-                .v_dim = p.v_dim,
-                .dtype = p.dtype,
-                .capacity = p.kv_len,
-                .append = p.q_len}) {
+        values_({.batch = p.batch,
+                 .heads = p.kv_heads,
+                 .v_dim = p.v_dim,
+                 .dtype = p.dtype,
+                 .capacity = p.kv_len,
+                 .append = p.q_len}) {
     const int64_t heads = std::max<int64_t>(p.batch * p.kv_heads, 1);
     parts_ = std::clamp<int64_t>((kBackTasks + heads - 1) / heads, 1,
                                  std::max<int64_t>(blocks_, 1));
@@ -74,14 +74,15 @@ class AdditivePlan final : public Plan {
            " keys a block, backward in " + std::to_string(parts_) + " parts";
   }
 
-  // What all tasks of a pass read: heads' weights, keys made ready.
+  // What all tasks of a pass read: heads' weights, keys made ready, which are
+  // in memory of their own.
   struct Shared {
-    Shared(Arena& a, const AdditivePlan& plan)
+    Shared(Arena& a, Arena& ready, const AdditivePlan& plan)
         : w(a.Take<float>(plan.problem_.q_heads * plan.units_)),
           b(a.Take<float>(plan.problem_.q_heads * plan.units_)),
           keys(a.Take<KeyBlock>(plan.KeyBlocks())) {
       for (int64_t n = 0; n < plan.KeyBlocks(); ++n) {
-        KeyBlock block(a, plan.units_);
+        KeyBlock block(ready, plan.units_);
         if (keys != nullptr) keys[n] = block;
       }
     }
@@ -144,8 +145,9 @@ class AdditivePlan final : public Plan {
 
   Footprint DoMemory(int slots) const override {
     const auto n = static_cast<size_t>(slots);
-    Arena shared, sums, saved;
-    Shared(shared, *this);
+    Arena shared, sums, saved, beside, ready;
+    Shared(shared, shared, *this);
+    Shared(beside, ready, *this);
     Sums(sums, *this);
     saved.Take<float>(Rows());
     Footprint f;
@@ -154,10 +156,14 @@ class AdditivePlan final : public Plan {
         shared.used() + sums.used() + n * SlotBytes<BackwardSlot>();
     f.saved = saved.used();
     if (problem_.mask != Mask::kNone) {
-      f.extend_scratch = f.forward_scratch;
-      f.state = cache_.bytes();
+      f.extend_scratch = beside.used() + n * SlotBytes<ForwardSlot>();
+      f.state = ValueBytes() + ready.used();
     }
     return f;
+  }
+
+  size_t ValueBytes() const {
+    return (values_.bytes() + kAlign - 1) / kAlign * kAlign;
   }
 
   Interval Keys(int64_t i, Interval within) const {
@@ -170,7 +176,7 @@ class AdditivePlan final : public Plan {
     return {w, static_cast<float>(sum), units_};
   }
 
-  void Prepare(const Call& c, const Shared& shared, Exec& exec) const {
+  void PrepareWeights(const Call& c, const Shared& shared) const {
     const Problem& p = problem_;
     for (int64_t h = 0; h < p.q_heads; ++h) {
       std::fill_n(shared.w + h * units_, units_, 0.0f);
@@ -178,6 +184,11 @@ class AdditivePlan final : public Plan {
       weights_->Weights(c.learned + h * c.learned_stride, shared.w + h * units_,
                         shared.b + h * units_);
     }
+  }
+
+  void Prepare(const Call& c, const Shared& shared, Exec& exec) const {
+    const Problem& p = problem_;
+    PrepareWeights(c, shared);
     const int64_t used = (c.keys + kKeys - 1) / kKeys;
     exec.For(p.batch * p.kv_heads * used, [&](int64_t task, int) {
       const int64_t head = task / used, first = task % used * kKeys;
@@ -195,6 +206,46 @@ class AdditivePlan final : public Plan {
         }
       }
       additive::Powers(block.raw, units_ * kKeys, block.power);
+    });
+  }
+
+  // Keys of a piece of a sequence, behind those that are there.
+  void Append(const ConstView& k, int64_t past, const Shared& shared,
+              Exec& exec) const {
+    const Problem& p = problem_;
+    if (k.len == 0) return;
+    const int64_t begin = past / kKeys;
+    const int64_t used = (past + k.len - 1) / kKeys + 1 - begin;
+    exec.For(p.batch * p.kv_heads * used, [&](int64_t task, int) {
+      const int64_t head = task / used, n = begin + task % used;
+      const KeyBlock& block = shared.keys[head * blocks_ + n];
+      const Interval keys =
+          Interval{n * kKeys, (n + 1) * kKeys}.Cut({past, past + k.len});
+      if (keys.begin == n * kKeys) {
+        std::fill_n(block.raw, units_ * kKeys, 0.0f);
+        std::fill_n(block.power, units_ * kKeys, 0.0f);
+        std::fill_n(block.most, kKeys, 0.0f);
+      }
+      for (int64_t key = keys.begin; key < keys.end; ++key) {
+        const T* const row =
+            k.Row<T>(head / p.kv_heads, head % p.kv_heads, key - past);
+        float* const raw = block.raw + key % kKeys;
+        float* const power = block.power + key % kKeys;
+        float& most = block.most[key % kKeys];
+        most = 0;
+        float some[kAtOnce];
+        for (int64_t u = 0; u < p.qk_dim; u += kAtOnce) {
+          const int64_t count = std::min(kAtOnce, p.qk_dim - u);
+          for (int64_t x = 0; x < count; ++x) {
+            some[x] = Get(row[u + x]);
+            raw[(u + x) * kKeys] = some[x];
+            most = Most(most, some[x]);
+          }
+          additive::Powers(some, count, some);
+          for (int64_t x = 0; x < count; ++x) power[(u + x) * kKeys] = some[x];
+        }
+        for (int64_t u = p.qk_dim; u < units_; ++u) power[u * kKeys] = 1;
+      }
     });
   }
 
@@ -299,12 +350,8 @@ class AdditivePlan final : public Plan {
     }
   }
 
-  void Run(const Call& c, Bytes scratch, Exec& exec) const {
+  void Run(const Call& c, const Shared& shared, Bytes slots, Exec& exec) const {
     const Problem& p = problem_;
-    Arena arena(scratch);
-    const Shared shared(arena, *this);
-    Prepare(c, shared, exec);
-    const Bytes slots = scratch.subspan(arena.used());
     const size_t each = SlotBytes<ForwardSlot>();
     const int64_t tasks = (c.q.len + kTask - 1) / kTask;
     exec.For(Heads() * tasks, [&](int64_t task, int slot) {
@@ -338,7 +385,10 @@ class AdditivePlan final : public Plan {
       Arena arena(saved);
       call.lse = arena.Take<float>(Rows());
     }
-    Run(call, scratch, exec);
+    Arena arena(scratch);
+    const Shared shared(arena, arena, *this);
+    Prepare(call, shared, exec);
+    Run(call, shared, scratch.subspan(arena.used()), exec);
     if (out.lse != nullptr && call.lse != out.lse)
       std::copy_n(call.lse, Rows(), out.lse);
   }
@@ -447,7 +497,7 @@ class AdditivePlan final : public Plan {
     const Problem& p = problem_;
     const Call call = CallOf(in);
     Arena arena(scratch);
-    const Shared shared(arena, *this);
+    const Shared shared(arena, arena, *this);
     const Sums sums(arena, *this);
     Prepare(call, shared, exec);
     const auto* const lse = reinterpret_cast<const float*>(up.saved.data());
@@ -475,24 +525,29 @@ class AdditivePlan final : public Plan {
     Finish(call, grad, sums, exec);
   }
 
-  void DoReset(Bytes state) const override { cache_.Reset(state); }
+  void DoReset(Bytes state) const override { values_.Reset(state); }
 
   Status DoExtend(const Inputs& fresh, const Outputs& out, Bytes state,
                   Bytes scratch, Exec& exec) const override {
-    Result<KvCache::Held> held = cache_.Open(state);
+    Result<KvCache::Held> held = values_.Open(state);
     if (!held.ok()) return held.status();
     const int64_t n = fresh.q.len, past = held->tokens;
     const Status room = CheckRoom(past, n, problem_.kv_len);
     if (!room.ok()) return room;
-    cache_.Append(state, *held, fresh.k, fresh.v, 0, n, exec);
+    ConstView no_keys = fresh.v;  // of width 0: keys are held made ready
+    no_keys.dim = 0;
+    values_.Append(state, *held, no_keys, fresh.v, 0, n, exec);
     Call call = CallOf(fresh);
-    call.k = held->k;
     call.v = held->v;
     call.out = out.out;
     call.lse = out.lse;
     call.q_position = past;
     call.keys = held->tokens;
-    Run(call, scratch, exec);
+    Arena arena(scratch), ready(state.subspan(ValueBytes()));
+    const Shared shared(arena, ready, *this);
+    PrepareWeights(call, shared);
+    Append(fresh.k, past, shared, exec);
+    Run(call, shared, scratch.subspan(arena.used()), exec);
     return {};
   }
 
@@ -500,7 +555,7 @@ class AdditivePlan final : public Plan {
   Part mask_;
   int64_t units_, width_, blocks_;
   int64_t parts_;  // of the keys, in a backward pass
-  KvCache cache_;
+  KvCache values_;
 };
 
 }  // namespace
