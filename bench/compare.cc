@@ -244,6 +244,7 @@ std::vector<std::string> Comparison::AllSpecs() const {
   add(o_.lenses.specs);
   add(o_.learn.specs);
   add(o_.learn.probe_specs);
+  for (const FurtherTask& further : o_.learn.further) add(further.specs);
   return specs;
 }
 

@@ -8,6 +8,7 @@
 #include "bench/cli_parse.h"
 #include "bench/compare.h"
 #include "bench/json_keys.h"
+#include "bench/learn/jobs.h"
 #include "bench/learn/random.h"
 #include "bench/machine.h"
 #include "bench/profile.h"
@@ -110,6 +111,21 @@ Status CheckMatched(LearnOptions* l) {
   return {};
 }
 
+// What the run measures, and --only and --probes leave.
+Status CutFurther(bool text, bool probes, const std::vector<std::string>& only,
+                  LearnOptions* l) {
+  std::erase_if(l->further, [&](const FurtherTask& further) {
+    if (further.task == kText) return !text;
+    return !probes;
+  });
+  for (FurtherTask& further : l->further) {
+    const Status expanded = ExpandEach(&further.specs);
+    if (!expanded.ok()) return expanded;
+    if (!only.empty()) further.specs = Named(further.specs, only);
+  }
+  return {};
+}
+
 Status ReadLearn(const json& profile, const CompareOverrides& over,
                  CompareOptions* options) {
   const bool text = options->measures.contains("extrapolation");
@@ -135,10 +151,11 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
   Status expanded = ExpandEach(&l.specs);
   if (expanded.ok()) expanded = ExpandEach(&l.probe_specs);
   if (expanded.ok()) expanded = CheckMatched(&l);
-  if (!expanded.ok())
-    return {expanded.code(), over.profile + ": " + expanded.message()};
   const std::vector<std::string> only =
       over.only.empty() ? std::vector<std::string>() : options->specs;
+  if (expanded.ok()) expanded = CutFurther(text, probes, only, &l);
+  if (!expanded.ok())
+    return {expanded.code(), over.profile + ": " + expanded.message()};
   l.specs = text ? Chosen(l.specs, only) : std::vector<std::string>();
   std::erase_if(l.flop_matched, [&l](const std::string& spec) {
     return !Contains(l.specs, spec);
@@ -153,6 +170,12 @@ Status ReadLearn(const json& profile, const CompareOverrides& over,
               "--probes: " + found.status().message() +
                   "; `saccade list --probes` explains them all"};
     l.probes = std::move(*found);
+    std::erase_if(l.further, [&l](const FurtherTask& further) {
+      return further.task != kText &&
+             std::none_of(
+                 l.probes.begin(), l.probes.end(),
+                 [&](const Probe* p) { return p->name == further.task; });
+    });
   }
   if (!over.protocols.empty()) {
     Result<std::vector<const Protocol*>> found =
@@ -319,9 +342,9 @@ Result<CompareOptions> MakeCompareOptions(const CompareOverrides& over) {
   Keys top(*profile, over.profile);
   // "learn" and those after it are read by LearnOptionsFrom.
   top.OnlyKnown({"about", "measures", "seconds", "variants", "shape", "speed",
-                 "memory", "learn", "flop_matched", "probe", "probes",
-                 "protocols", "switches", "learn_settings", "drop", "claims",
-                 "lenses"});
+                 "memory", "learn", "further", "flop_matched", "probe",
+                 "probes", "protocols", "switches", "learn_settings", "drop",
+                 "claims", "lenses"});
   std::string list = over.only.empty() ? top.List("variants") : over.only;
   if (!top.status().ok()) return top.status();
   Result<std::vector<std::string>> specs =

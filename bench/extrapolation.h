@@ -30,6 +30,13 @@ struct DropRule {
   std::optional<uint64_t> seed;
 };
 
+/// Trainings of one task for some variants only.
+struct FurtherTask {
+  std::string task;  // "text" or a probe's name
+  std::vector<std::string> specs;
+  std::vector<uint64_t> seeds;  // of LearnOptions::seeds; empty: all
+};
+
 /// What to train and how to read it. The defaults are the quick profile's.
 struct LearnOptions {
   // Trained seed by seed in the order of these lists, by turns. All models of a
@@ -38,6 +45,8 @@ struct LearnOptions {
   std::vector<std::string> probe_specs;  // on each of the probes
   std::vector<const Probe*> probes = {Probes().front()};
   std::vector<uint64_t> seeds = {1};
+  /// Behind these lists, with each seed.
+  std::vector<FurtherTask> further;
 
   /// Specs that are trained on text once more, after all others, with the steps
   /// that make their FLOPs those of the reference: the first of `specs` where
@@ -94,8 +103,9 @@ struct LearnOptions {
 
 /// Reads the keys of a profile that concern training: "learn", "flop_matched"
 /// and "probe" (lists of spec strings), "probes", "protocols" and "switches"
-/// (lists of names), "learn_settings" (the numbers above by name), "drop" (a
-/// list of objects: "task", "variants", "seed") and "claims" (roles). Absent
+/// (lists of names), "further" (a list of objects: "task", "variants", and
+/// "seeds" where not all), "learn_settings" (the numbers above by name), "drop"
+/// (a list of objects: "task", "variants", "seed") and "claims" (roles). Absent
 /// keys leave defaults. kInvalid or kNotFound names the key.
 Result<LearnOptions> LearnOptionsFrom(const nlohmann::json& profile);
 
@@ -122,7 +132,7 @@ struct LearnHooks {
 
 /// Trains and reads everything. Records: `train` (loss curve, parameters,
 /// GFLOP/s, also one for the text's anchors), `extrapolation`, `probe`, `lens`
-/// and twelve `claim`s. A spec that cannot be trained becomes a record with
+/// and fifteen `claim`s. A spec that cannot be trained becomes a record with
 /// status `unsupported` and its reason; the others go on. Errors: the corpus
 /// cannot be had, an option is impossible, a record cannot be written.
 Status RunExtrapolation(const LearnOptions& options, Exec& exec,

@@ -54,25 +54,31 @@ void LoadRow(const ConstView& x, int64_t b, int64_t h, int64_t t, float* to) {
   for (int64_t c = 0; c < x.dim; ++c) to[c] = Get(row[c]);
 }
 
-// out[r] += sum of p[r][x] values[x] over seen[r], of up to kGroup rows: at
-// once where all see, so that values are read once; by themselves beside that,
-// for what a row does not see may hold anything.
+// out[r] += sum of p[r][x] values[x] over seen[r], of up to kGroup rows; values
+// are read once where all see the same. Every row has one sum for each part
+// where it sees anything, so that its bits do not depend on what others see,
+// and what it does not see may hold anything.
 void AddSeen(const float* p, const float* values, const Interval* seen,
              int64_t rows, int64_t width, float* out) {
-  const auto add = [&](int64_t r, int64_t n, Interval x) {
-    if (!x.empty())
-      additive::AddValues(p + r * kKeys, n, values, x, width, out + r * width);
-  };
-  Interval common{0, kKeys};
-  for (int64_t r = 0; r < rows; ++r) common = common.Cut(seen[r]);
-  if (!common.empty()) add(0, rows, common);
-  for (int64_t r = 0; r < rows; ++r) {
-    if (common.empty()) {
-      add(r, 1, seen[r]);
-      continue;
+  constexpr int64_t kPart = 32;
+  Interval all{kKeys, 0};
+  for (int64_t r = 0; r < rows; ++r)
+    if (!seen[r].empty())
+      all = {std::min(all.begin, seen[r].begin),
+             std::max(all.end, seen[r].end)};
+  for (int64_t part = all.begin / kPart * kPart; part < all.end;
+       part += kPart) {
+    Interval own[kGroup];
+    bool alike = true;
+    for (int64_t r = 0; r < rows; ++r) {
+      own[r] = seen[r].Cut({part, part + kPart});
+      alike = alike && own[r].begin == own[0].begin && own[r].end == own[0].end;
     }
-    add(r, 1, {seen[r].begin, common.begin});
-    add(r, 1, {common.end, seen[r].end});
+    const int64_t together = alike ? rows : 1;
+    for (int64_t r = 0; r < rows; r += together)
+      if (!own[r].empty())
+        additive::AddValues(p + r * kKeys, together, values, own[r], width,
+                            out + r * width);
   }
 }
 
@@ -202,10 +208,10 @@ class AdvancingPlan final : public Plan {
         Look(c.position + t, bell_.offset + kappa, c.keys, own.At(t));
       }
       // Both ends rise from row to row, but for roundings.
-      for (int64_t t = 1; t < n; ++t)
+      for (int64_t t = 1; t < n; ++t) {
+        own.keys[t].begin = std::max(own.keys[t].begin, own.keys[t - 1].begin);
         own.keys[t].end = std::max(own.keys[t].end, own.keys[t - 1].end);
-      for (int64_t t = n - 1; t-- > 0;)
-        own.keys[t].begin = std::min(own.keys[t].begin, own.keys[t + 1].begin);
+      }
       if (kappas != nullptr) kappas[head] = kappa;
     });
   }
@@ -231,8 +237,10 @@ class AdvancingPlan final : public Plan {
     return additive::Exponentials(p, *within, 0);
   }
 
+  // Block n up to the end of `of`. It begins where it does for all, so that
+  // sums over lanes do not depend on what others see.
   static Interval Block(int64_t n, Interval of) {
-    return Interval{n * kKeys, (n + 1) * kKeys}.Cut(of);
+    return {n * kKeys, std::min((n + 1) * kKeys, of.end)};
   }
 
   // Rows of a view as padded floats, one after another.

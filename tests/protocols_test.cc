@@ -363,7 +363,7 @@ TEST_CASE("claims follow the records") {
   CHECK(verdict(3.01, 2.505, 3) == "\"pass\"");
   CHECK(verdict(3.01, 2.52, 3) == "\"fail\"");
   CHECK(verdict(3.01, 2.5, 1) == "\"not run\"");
-  CHECK(JudgeClaims(o, {}).size() == 12);
+  CHECK(JudgeClaims(o, {}).size() == 15);
 }
 
 nlohmann::json ClaimOf(const LearnOptions& o,

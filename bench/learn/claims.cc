@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,7 +24,7 @@ constexpr char kAttentionAtStart[] = "attention branch";
 constexpr char kAttentionOnText[] = "attention branch, on text";
 constexpr char kMlpAtStart[] = "mlp branch";
 constexpr char kInduction[] = "induction", kMqar[] = "mqar",
-               kWideMqar[] = "mqar_wide";
+               kWideMqar[] = "mqar_wide", kAlignment[] = "alignment";
 
 const Probe* ProbeOf(std::string_view name) {
   const Result<const Probe*> probe = FindProbe(name);
@@ -303,19 +304,41 @@ json InductionIsSharp(const Evidence& e) {
                         "the run (judged by the loss, .9 to .2 of ln 48)");
 }
 
+// Of two roles on text: b is at most `most`, and more than `more`, above a.
+void SayAbove(const Evidence& e, const char* a, const char* b, double more,
+              double most, Finding& finding) {
+  bool said = false;
+  for (const std::string& lower : e.Role(a)) {
+    for (const std::string& upper : e.Role(b)) {
+      const Estimate above = Change(e.Bits(lower, "nonoverlap", "plain", 1),
+                                    e.Bits(upper, "nonoverlap", "plain", 1));
+      if (!above.known()) continue;
+      said = true;
+      finding.Say(
+          above.value > more && above.value <= most,
+          fmt::format("{} {} bit beside {}", upper, ShowSigned(above), lower));
+    }
+  }
+  if (!said) finding.Remark(fmt::format("{} beside {}: not run", b, a));
+}
+
 json ContentFreeCannotRecall(const Evidence& e) {
+  constexpr double kAny = std::numeric_limits<double>::infinity();
   Finding finding;
+  SayAbove(e, "dot", "dense_dot", -kAny, 0.02, finding);
+  SayAbove(e, "dot", "dense", 0.02, kAny, finding);
+  SayAbove(e, "dense", "random", 0, kAny, finding);
+  bool recalled = false;
   for (const std::string& spec : e.Role("content-free")) {
     const Probe& probe = *ProbeOf(kMqar);
     const Estimate got = MeanOf(e.Accuracy(spec, kMqar, probe.train_len()));
     if (!got.known()) continue;
+    recalled = true;
     finding.Say(got.value <= probe.chance + 0.05,
                 fmt::format("{}: MQAR {}, guessing gives {:.2f}", spec,
                             Show(got, 2), probe.chance));
   }
-  if (!finding.judged()) {
-    finding.Remark("not run: no variant of this run has content-free weights");
-  }
+  if (!recalled) finding.Remark("content-free weights on MQAR: not run");
   return finding.Record(11, "Content-free weights cannot recall",
                         "dense + dot <= dot + .02 < dense < random; "
                         "content-free forms at chance on MQAR");
@@ -345,6 +368,85 @@ json LinearStaysNearBigrams(const Evidence& e) {
       "within .2 bit of the order-1 anchor at this budget");
 }
 
+// Says how a spec does under each of a probe's rules, 0 .. 2: all right, or the
+// first alone.
+void SayAlignment(const Evidence& e, const char* role, bool all,
+                  Finding& finding) {
+  const int64_t len = ProbeOf(kAlignment)->train_len();
+  for (const std::string& spec : e.Role(role)) {
+    bool agrees = true;
+    std::string got;
+    for (const int64_t rule : e.Buckets(kAlignment, len)) {
+      const Estimate right = MeanOf(e.Accuracy(spec, kAlignment, len, rule));
+      if (!right.known()) continue;
+      const bool expected = all || rule == 0;
+      agrees = agrees && (right.value > 0.8) == expected;
+      got += fmt::format("{} {}", got.empty() ? "" : ",", Show(right, 2));
+    }
+    if (!got.empty()) finding.Say(agrees, spec + ":" + got);
+  }
+}
+
+json DiagonalAlignsOneRule(const Evidence& e) {
+  Finding finding;
+  SayAlignment(e, "diagonal", false, finding);
+  SayAlignment(e, "additive", true, finding);
+  SayAlignment(e, "dot", true, finding);
+  return finding.Record(
+      13, "A hard diagonal aligns word for word only, scores any way",
+      "alignment in order, swapped, two for one: over .8 right for additive "
+      "and "
+      "dot-product scores; for a diagonal in order alone");
+}
+
+json DeltaLiesBetween(const Evidence& e) {
+  Finding finding;
+  const int64_t len = ProbeOf(kMqar)->train_len();
+  const std::vector<int64_t> pairs = e.Buckets(kMqar, len);
+  const auto beside = [&](const std::string& a, const std::string& b) {
+    const BySeed low = e.Accuracy(a, kMqar, len, pairs.back());
+    const BySeed high = e.Accuracy(b, kMqar, len, pairs.back());
+    const Estimate ahead = Change(low, high);
+    if (!ahead.known()) return;
+    finding.Say((ahead.bounded() ? ahead.high : ahead.value + 0.05) >= 0,
+                fmt::format("{} pairs: {} {}, {} {}", pairs.back(), a,
+                            Show(MeanOf(low), 2), b, Show(MeanOf(high), 2)));
+  };
+  for (const std::string& delta : e.Role("delta")) {
+    if (pairs.empty()) break;
+    for (const std::string& linear : e.Role("linear")) beside(linear, delta);
+    for (const std::string& nope : e.Role("nope")) beside(delta, nope);
+  }
+  return finding.Record(14, "The delta rule recalls more than a sum",
+                        "MQAR, the most pairs: linear <= delta <= softmax, "
+                        "within their intervals");
+}
+
+json DecayForgets(const Evidence& e) {
+  Finding finding;
+  const int64_t near = ProbeOf(kInduction)->train_len();
+  for (const char* role : {"decay", "nope", "alibi"}) {
+    const bool falls = role == std::string_view("decay");
+    for (const std::string& spec : e.Role(role)) {
+      const BySeed before = e.Accuracy(spec, kInduction, near);
+      const BySeed after = e.Accuracy(spec, kInduction, kFar * near);
+      const Estimate change = Change(before, after);
+      if (!change.known()) continue;
+      const std::string found = fmt::format("{}: {} at {} tokens, {} at {}",
+                                            spec, Show(MeanOf(before), 2), near,
+                                            ShowSigned(change, 2), kFar * near);
+      if (MeanOf(before).value < 0.5) {
+        finding.Remark(found + ", so too little was learned to judge");
+        continue;
+      }
+      finding.Say((change.value < -0.2) == falls, found);
+    }
+  }
+  return finding.Record(15, "States that decay forget what is far",
+                        "induction at 16x more than .2 below 1x for a fixed "
+                        "decay, and not for ALiBi and no positions");
+}
+
 }  // namespace
 
 std::vector<json> JudgeClaims(const LearnOptions& options,
@@ -361,7 +463,10 @@ std::vector<json> JudgeClaims(const LearnOptions& options,
           LinearRecallIsBounded(e),
           InductionIsSharp(e),
           ContentFreeCannotRecall(e),
-          LinearStaysNearBigrams(e)};
+          LinearStaysNearBigrams(e),
+          DiagonalAlignsOneRule(e),
+          DeltaLiesBetween(e),
+          DecayForgets(e)};
 }
 
 }  // namespace saccade::bench

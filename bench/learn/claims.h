@@ -10,7 +10,7 @@
 
 namespace saccade::bench {
 
-/// One `claim` record for each of the twelve, in their order, from a run's
+/// One `claim` record for each of the fifteen, in their order, from a run's
 /// records. A claim that they say nothing about is "not run", with the reason.
 std::vector<nlohmann::json> JudgeClaims(
     const LearnOptions& options, std::span<const nlohmann::json> records);

@@ -119,6 +119,30 @@ double ReadingSeconds(const LearnOptions& all, const Job& job, Model& model,
 
 }  // namespace
 
+namespace {
+
+// But for what is there already.
+void AddFurther(const LearnOptions& o, uint64_t seed, std::vector<Job>* jobs) {
+  for (const FurtherTask& further : o.further) {
+    const auto& seeds = further.seeds;
+    if (!seeds.empty() &&
+        std::find(seeds.begin(), seeds.end(), seed) == seeds.end())
+      continue;
+    for (const std::string& spec : further.specs) {
+      const Result<const Probe*> probe = FindProbe(further.task);
+      Job job = probe.ok() ? ProbeJob(o, **probe, spec, seed)
+                           : TextJob(o, spec, seed);
+      const bool known =
+          std::any_of(jobs->begin(), jobs->end(), [&](const Job& other) {
+            return other.SameWork(job) && other.seed == seed;
+          });
+      if (!known) jobs->push_back(std::move(job));
+    }
+  }
+}
+
+}  // namespace
+
 std::vector<Job> JobsOf(const LearnOptions& o) {
   std::vector<Job> jobs;
   const size_t turns = std::max(o.specs.size(), o.probe_specs.size());
@@ -130,6 +154,7 @@ std::vector<Job> JobsOf(const LearnOptions& o) {
         jobs.push_back(ProbeJob(o, *probe, o.probe_specs[i], seed));
       }
     }
+    AddFurther(o, seed, &jobs);
   }
   for (const uint64_t seed : o.seeds) {
     for (const std::string& spec : o.flop_matched) {

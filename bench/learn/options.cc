@@ -3,6 +3,7 @@
 
 #include "bench/extrapolation.h"
 #include "bench/json_keys.h"
+#include "bench/learn/jobs.h"
 
 namespace saccade::bench {
 namespace {
@@ -75,6 +76,27 @@ Status ReadDrop(const json& rule, size_t number, LearnOptions* o) {
   return keys.status();
 }
 
+Status ReadFurther(const json& item, size_t number, LearnOptions* o) {
+  const std::string where = fmt::format("\"further\", item {}", number);
+  Keys keys(item, where);
+  keys.OnlyKnown({"task", "variants", "seeds"});
+  FurtherTask further;
+  std::vector<int64_t> seeds;
+  keys.Text("task", &further.task);
+  keys.Texts("variants", &further.specs);
+  if (item.contains("seeds")) keys.Counts("seeds", &seeds, 0, kMany);
+  if (!keys.status().ok()) return keys.status();
+  if (further.task != kText) {
+    const Result<const Probe*> probe = FindProbe(further.task);
+    if (!probe.ok())
+      return {probe.status().code(), where + ": \"task\" is text or a probe: " +
+                                         probe.status().message()};
+  }
+  further.seeds.assign(seeds.begin(), seeds.end());
+  o->further.push_back(std::move(further));
+  return {};
+}
+
 Status ReadClaims(const json& claims, LearnOptions* o) {
   Keys keys(claims, "\"claims\"");
   for (const auto& [role, specs] : claims.items())
@@ -90,6 +112,7 @@ Result<LearnOptions> LearnOptionsFrom(const json& profile) {
   top.Texts("learn", &o.specs);
   top.Texts("flop_matched", &o.flop_matched);
   top.Texts("probe", &o.probe_specs);
+  const json& further = top.Array("further");
   const json& drops = top.Array("drop");
   const json& settings = top.Object("learn_settings");
   const json& claims = top.Object("claims");
@@ -100,6 +123,8 @@ Result<LearnOptions> LearnOptionsFrom(const json& profile) {
   if (status.ok())
     status = ReadNames(top, "switches", FindSwitches, &o.switches);
   if (status.ok()) status = ReadSettings(settings, &o);
+  for (size_t i = 0; i < further.size() && status.ok(); ++i)
+    status = ReadFurther(further[i], i + 1, &o);
   for (size_t i = 0; i < drops.size() && status.ok(); ++i)
     status = ReadDrop(drops[i], i + 1, &o);
   if (status.ok()) status = ReadClaims(claims, &o);
