@@ -408,7 +408,9 @@ json DeltaLiesBetween(const Evidence& e) {
     const BySeed high = e.Accuracy(b, kMqar, len, pairs.back());
     const Estimate ahead = Change(low, high);
     if (!ahead.known()) return;
-    finding.Say((ahead.bounded() ? ahead.high : ahead.value + 0.05) >= 0,
+    const bool tie =
+        ahead.value >= -0.02 || (ahead.bounded() && ahead.high >= 0);
+    finding.Say(tie,
                 fmt::format("{} pairs: {} {}, {} {}", pairs.back(), a,
                             Show(MeanOf(low), 2), b, Show(MeanOf(high), 2)));
   };
