@@ -83,25 +83,23 @@ ChildProcess::~ChildProcess() {
   }
 }
 
-Status ChildProcess::Say(const std::string& line) {
+bool ChildProcess::Say(const std::string& line) {
   for (size_t at = 0; at < line.size();) {
     const ssize_t n =
         send(talk_, line.data() + at, line.size() - at, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Ended();
+    if (n < 0) return false;
     at += static_cast<size_t>(n);
   }
-  return {};
+  return true;
 }
 
 Result<json> ChildProcess::Ask(const json& question, double patience,
                                const StopFlag* stop) {
   if (pid_ <= 0) return IoError("the child process has ended");
   if (std::exchange(paused_, false)) kill(pid_, SIGCONT);
-  if (!question.is_null()) {
-    const Status said = Say(record::Dump(question) + "\n");
-    if (!said.ok()) return said;
-  }
+  // One that has ended may have said why before: that is heard below.
+  if (!question.is_null()) (void)Say(record::Dump(question) + "\n");
   const auto end = std::chrono::steady_clock::now() +
                    std::chrono::duration<double>(patience);
   size_t newline;

@@ -37,7 +37,7 @@ class ChildProcess {
 
  private:
   ChildProcess() = default;
-  Status Say(const std::string& line);
+  bool Say(const std::string& line);
   Status Ended();
   /// The end of what it wrote to its standard error, in one line.
   std::string LastWords() const;

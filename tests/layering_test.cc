@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -114,6 +115,48 @@ TEST_CASE("bench reaches variants through the list only") {
 TEST_CASE("reports read records, and nothing of what was measured") {
   CheckIncludes("reports",
                 {"reports/", "common/record/", "common/saccade/status.h"});
+}
+
+// Files from which `file` comes back to itself, the last one first.
+bool ComesBack(const std::string& file, std::set<std::string>& done,
+               std::vector<std::string>& way) {
+  if (std::find(way.begin(), way.end(), file) != way.end()) {
+    way.push_back(file);
+    return true;
+  }
+  if (!done.insert(file).second) return false;
+  way.push_back(file);
+  for (const std::string& name : IncludesOf(file)) {
+    // Highway's way to compile a file once a target.
+    if (name == file) continue;
+    if (ComesBack(name, done, way)) return true;
+  }
+  way.pop_back();
+  return false;
+}
+
+TEST_CASE("includes do not run in circles") {
+  std::set<std::string> done;
+  for (const std::string folder :
+       {"common", "variants", "bench", "reports", "tests"})
+    for (const std::string& file : SourcesOf(folder)) {
+      std::vector<std::string> way;
+      const bool back = ComesBack(file, done, way);
+      std::string names;
+      for (const std::string& name : way) names += " " + name;
+      CHECK_MESSAGE(!back, names);
+    }
+}
+
+TEST_CASE("a variant's file is short") {
+  std::vector<int64_t> lines;
+  for (const std::string& file : SourcesOf("variants"))
+    if (fs::path(file).extension() == ".cc") {
+      const std::string text = Read(kRoot / file);
+      lines.push_back(std::count(text.begin(), text.end(), '\n'));
+    }
+  std::sort(lines.begin(), lines.end());
+  CHECK(lines[lines.size() / 2] < 250);
 }
 
 TEST_CASE("no code outside variants names a variant") {
