@@ -11,14 +11,16 @@
 
 namespace saccade {
 
-/// Calls rows(b, h, first, end) for runs of rows of every head.
+constexpr int64_t kRowRun = 256;  // rows of a task
+
+/// Calls rows(b, h, first, end) for runs of up to kRowRun rows of every head.
 template <class View, class F>
 void ForRowRuns(const View& x, Exec& exec, F rows) {
-  constexpr int64_t kRows = 256;  // of a task
-  const int64_t runs = (x.len + kRows - 1) / kRows;
+  const int64_t runs = (x.len + kRowRun - 1) / kRowRun;
   exec.For(x.batch * x.heads * runs, [&](int64_t task, int) {
-    const int64_t head = task / runs, first = task % runs * kRows;
-    rows(head / x.heads, head % x.heads, first, std::min(x.len, first + kRows));
+    const int64_t head = task / runs, first = task % runs * kRowRun;
+    rows(head / x.heads, head % x.heads, first,
+         std::min(x.len, first + kRowRun));
   });
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "content_free.h"
 #include "rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -12,76 +13,70 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
-#include "simd/bf16-inl.h"
+#include "simd/unit_rows-inl.h"
+
+#ifndef SACCADE_COMMON_ROW_SCALE_RUN
+#define SACCADE_COMMON_ROW_SCALE_RUN
+namespace saccade {
+// Rows of one head: of `width` elements, `stride` elements apart.
+struct RowRun {
+  template <class T>
+  T *Row(int64_t t) const {
+    return static_cast<T *>(at) + t * stride;
+  }
+  void *at;
+  int64_t stride, width;
+};
+}  // namespace saccade
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-// In double, as squares of floats pass their range.
-using RowTag = hn::ScalableTag<double>;
-using RowFloats = hn::Rebind<float, RowTag>;
-
+// Rows of y: those of x times by[t], where null is 1, as unit rows if `unit`.
 template <class T>
-HWY_INLINE hn::Vec<RowTag> LoadDoubles(const T *x, int64_t left) {
-  const RowTag d;
-  const RowFloats df;
-  if (left >= static_cast<int64_t>(hn::MaxLanes(d)))
-    return hn::PromoteTo(d, LoadAs(df, x));
-  HWY_ALIGN T some[hn::MaxLanes(RowFloats())] = {};
-  std::copy_n(x, left, some);
-  return hn::PromoteTo(d, LoadAs(df, some));
-}
-
-template <class T>
-double InnerOf(const T *x, const T *y, int64_t n) {
-  const RowTag d;
-  constexpr int64_t kLanes = hn::MaxLanes(d);
-  auto even = hn::Zero(d), odd = hn::Zero(d);
-  for (int64_t i = 0; i < n; i += 2 * kLanes) {
-    even =
-        hn::MulAdd(LoadDoubles(x + i, n - i), LoadDoubles(y + i, n - i), even);
-    if (const int64_t j = i + kLanes; j < n)
-      odd =
-          hn::MulAdd(LoadDoubles(x + j, n - j), LoadDoubles(y + j, n - j), odd);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
-}
-
-// to = a x + b y; y is not read where b is 0.
-template <class T>
-void CombineOf(double a, const T *x, double b, const T *y, int64_t n, T *to) {
-  const RowTag d;
-  const RowFloats df;
-  constexpr int64_t kLanes = hn::MaxLanes(d);
-  for (int64_t i = 0; i < n; i += kLanes) {
-    auto z = hn::Mul(hn::Set(d, a), LoadDoubles(x + i, n - i));
-    if (b != 0) z = hn::MulAdd(hn::Set(d, b), LoadDoubles(y + i, n - i), z);
-    const auto f = hn::DemoteTo(df, z);
-    if (n - i >= kLanes) {
-      StoreAs(df, f, to + i);
-    } else {
-      HWY_ALIGN T some[hn::MaxLanes(RowFloats())];
-      StoreAs(df, f, some);
-      std::copy_n(some, n - i, to + i);
-    }
+void ScaleRun(const RowRun &x, const RowRun &y, int64_t rows, const double *by,
+              bool unit) {
+  for (int64_t t = 0; t < rows; ++t) {
+    const T *const from = x.template Row<T>(t);
+    double f = by != nullptr ? by[t] : 1;
+    if (unit) f *= InverseLength(from, x.width);
+    CombineOf(f, from, 0, from, x.width, y.template Row<T>(t));
   }
 }
 
-double InnerF32(const float *x, const float *y, int64_t n) {
-  return InnerOf(x, y, n);
+// Of y = g x / |x|, a gradient dy gives
+//   dx = g (dy - (x.dy) x / |x|^2) / |x|,   dg = x.dy / |x|.
+// dy becomes dx, and g, unless it is null, which is 1, dg.
+template <class T>
+void ReturnRun(const RowRun &x, const RowRun &dy, int64_t rows, double *g,
+               bool unit) {
+  for (int64_t t = 0; t < rows; ++t) {
+    const T *const at = x.Row<T>(t);
+    const double inverse = unit ? InverseLength(at, x.width) : 1;
+    const double by = g != nullptr ? g[t] * inverse : inverse;
+    const double along =
+        ReturnUnit(at, unit ? inverse * inverse : 0, by, x.width, dy.Row<T>(t));
+    // Of a row that nobody sees the length may be anything too.
+    if (g != nullptr) g[t] = along == 0 ? 0 : along * inverse;
+  }
 }
-double InnerBF16(const BF16 *x, const BF16 *y, int64_t n) {
-  return InnerOf(x, y, n);
+
+void ScaleF32(const RowRun &x, const RowRun &y, int64_t rows, const double *by,
+              bool unit) {
+  ScaleRun<float>(x, y, rows, by, unit);
 }
-void CombineF32(double a, const float *x, double b, const float *y, int64_t n,
-                float *to) {
-  CombineOf(a, x, b, y, n, to);
+void ScaleBF16(const RowRun &x, const RowRun &y, int64_t rows, const double *by,
+               bool unit) {
+  ScaleRun<BF16>(x, y, rows, by, unit);
 }
-void CombineBF16(double a, const BF16 *x, double b, const BF16 *y, int64_t n,
-                 BF16 *to) {
-  CombineOf(a, x, b, y, n, to);
+void ReturnF32(const RowRun &x, const RowRun &dy, int64_t rows, double *g,
+               bool unit) {
+  ReturnRun<float>(x, dy, rows, g, unit);
+}
+void ReturnBF16(const RowRun &x, const RowRun &dy, int64_t rows, double *g,
+                bool unit) {
+  ReturnRun<BF16>(x, dy, rows, g, unit);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -92,44 +87,28 @@ HWY_AFTER_NAMESPACE();
 namespace saccade {
 namespace {
 
-HWY_EXPORT(InnerF32);
-HWY_EXPORT(InnerBF16);
-HWY_EXPORT(CombineF32);
-HWY_EXPORT(CombineBF16);
+HWY_EXPORT(ScaleF32);
+HWY_EXPORT(ScaleBF16);
+HWY_EXPORT(ReturnF32);
+HWY_EXPORT(ReturnBF16);
 
-double Inner(const float *x, const float *y, int64_t n) {
-  return HWY_DYNAMIC_DISPATCH(InnerF32)(x, y, n);
+void Scale(DType dtype, const RowRun &x, const RowRun &y, int64_t rows,
+           const double *by, bool unit) {
+  if (dtype == DType::kF32)
+    HWY_DYNAMIC_DISPATCH(ScaleF32)(x, y, rows, by, unit);
+  else
+    HWY_DYNAMIC_DISPATCH(ScaleBF16)(x, y, rows, by, unit);
 }
-double Inner(const BF16 *x, const BF16 *y, int64_t n) {
-  return HWY_DYNAMIC_DISPATCH(InnerBF16)(x, y, n);
-}
-void Combine(double a, const float *x, double b, const float *y, int64_t n,
-             float *to) {
-  HWY_DYNAMIC_DISPATCH(CombineF32)(a, x, b, y, n, to);
-}
-void Combine(double a, const BF16 *x, double b, const BF16 *y, int64_t n,
-             BF16 *to) {
-  HWY_DYNAMIC_DISPATCH(CombineBF16)(a, x, b, y, n, to);
-}
-
-// One over the row's length; 0 for a row of zeros.
-template <class T>
-double Inverse(const T *x, int64_t n) {
-  const double square = Inner(x, x, n);
-  return square == 0 ? 0 : 1 / std::sqrt(square);
+void Return(DType dtype, const RowRun &x, const RowRun &dy, int64_t rows,
+            double *g, bool unit) {
+  if (dtype == DType::kF32)
+    HWY_DYNAMIC_DISPATCH(ReturnF32)(x, dy, rows, g, unit);
+  else
+    HWY_DYNAMIC_DISPATCH(ReturnBF16)(x, dy, rows, g, unit);
 }
 
-// Calls row(b, h, t) for every row of every head, in tasks of a fixed size.
-template <class F>
-void ForRows(const ConstView &x, Exec &exec, F row) {
-  constexpr int64_t kRows = 256;
-  const int64_t blocks = (x.len + kRows - 1) / kRows;
-  exec.For(x.batch * x.heads * blocks, [&](int64_t task, int) {
-    const int64_t b = task / blocks / x.heads, h = task / blocks % x.heads;
-    const int64_t begin = task % blocks * kRows;
-    for (int64_t t = begin; t < std::min(x.len, begin + kRows); ++t)
-      row(b, h, t);
-  });
+RowRun RunOf(const ConstView &x, int64_t b, int64_t h, int64_t first) {
+  return {const_cast<void *>(RowAt(x, b, h, first)), x.row_stride, x.dim};
 }
 
 template <class T>
@@ -144,39 +123,44 @@ class ScaledRows final : public RowMap {
 
   void Apply(const Stretch &at, Bytes, const Inputs &in, Bytes, const View &q,
              const View &k, Exec &exec) const override {
-    const auto scale = [](const T *x, double by, int64_t n, T *y) {
-      Combine(by, x, 0, x, n, y);
-    };
-    ForRows(in.q, exec, [&](int64_t b, int64_t h, int64_t t) {
-      const T *const x = in.q.Row<T>(b, h, t);
-      double by = Gain(at, t) * Factor(in, b, h, t);
-      if (scale_.unit) by *= Inverse(x, in.q.dim);
-      scale(x, by, in.q.dim, q.Row<T>(b, h, t));
-    });
+    ForRowRuns(in.q, exec,
+               [&](int64_t b, int64_t h, int64_t first, int64_t end) {
+                 double by[kRowRun];
+                 for (int64_t t = first; t < end; ++t)
+                   by[t - first] = Gain(at, t) * Factor(in, b, h, t);
+                 Scale(in.q.dtype, RunOf(in.q, b, h, first),
+                       RunOf(q, b, h, first), end - first, by, scale_.unit);
+               });
     if (!scale_.unit) return;
-    ForRows(in.k, exec, [&](int64_t b, int64_t h, int64_t t) {
-      const T *const x = in.k.Row<T>(b, h, t);
-      scale(x, Inverse(x, in.k.dim), in.k.dim, k.Row<T>(b, h, t));
-    });
+    ForRowRuns(in.k, exec,
+               [&](int64_t b, int64_t h, int64_t first, int64_t end) {
+                 Scale(in.k.dtype, RunOf(in.k, b, h, first),
+                       RunOf(k, b, h, first), end - first, nullptr, true);
+               });
   }
 
-  // Of y = g x / |x|, a gradient dy gives
-  //   dx = g (dy - (x.dy) x / |x|^2) / |x|,   dg = x.dy / |x|.
   void Return(const Stretch &at, Bytes, const Inputs &in, const View &,
               const View &, const Gradients &grad, Exec &exec) const override {
-    ForRows(in.q, exec, [&](int64_t b, int64_t h, int64_t t) {
-      const T *const x = in.q.Row<T>(b, h, t);
-      T *const dx = grad.dq.Row<T>(b, h, t);
-      const double gain = Gain(at, t), factor = Factor(in, b, h, t);
-      const double along = Back(x, gain * factor, in.q.dim, dx);
-      if (scale_.factor >= 0)
-        Put(static_cast<float>(gain * along),
-            grad.dextra[static_cast<size_t>(scale_.factor)].Row<T>(b, h, t));
-    });
+    ForRowRuns(in.q, exec,
+               [&](int64_t b, int64_t h, int64_t first, int64_t end) {
+                 double g[kRowRun];
+                 for (int64_t t = first; t < end; ++t)
+                   g[t - first] = Gain(at, t) * Factor(in, b, h, t);
+                 saccade::Return(in.q.dtype, RunOf(in.q, b, h, first),
+                                 RunOf(grad.dq, b, h, first), end - first, g,
+                                 scale_.unit);
+                 for (int64_t t = first; scale_.factor >= 0 && t < end; ++t)
+                   Put(static_cast<float>(Gain(at, t) * g[t - first]),
+                       grad.dextra[static_cast<size_t>(scale_.factor)].Row<T>(
+                           b, h, t));
+               });
     if (!scale_.unit) return;
-    ForRows(in.k, exec, [&](int64_t b, int64_t h, int64_t t) {
-      Back(in.k.Row<T>(b, h, t), 1, in.k.dim, grad.dk.Row<T>(b, h, t));
-    });
+    ForRowRuns(in.k, exec,
+               [&](int64_t b, int64_t h, int64_t first, int64_t end) {
+                 saccade::Return(in.k.dtype, RunOf(in.k, b, h, first),
+                                 RunOf(grad.dk, b, h, first), end - first,
+                                 nullptr, true);
+               });
   }
 
  private:
@@ -186,17 +170,6 @@ class ScaledRows final : public RowMap {
   double Factor(const Inputs &in, int64_t b, int64_t h, int64_t t) const {
     if (scale_.factor < 0) return 1;
     return Get(*in.extra[static_cast<size_t>(scale_.factor)].Row<T>(b, h, t));
-  }
-
-  // dx in place of dy; returns dg.
-  double Back(const T *x, double g, int64_t n, T *dx) const {
-    // A row that nobody sees may hold anything.
-    if (Inner(dx, dx, n) == 0) return 0;
-    const double inverse = scale_.unit ? Inverse(x, n) : 1;
-    const double along = Inner(x, dx, n) * inverse;
-    const double own = scale_.unit ? along * inverse : 0;
-    Combine(g * inverse, dx, -g * inverse * own, x, n, dx);
-    return along;
   }
 
   RowScale scale_;

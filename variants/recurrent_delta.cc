@@ -19,19 +19,19 @@
 // counted (engine/chunk.h); forward keeps a state each for backward.
 #include "engine/chunk.h"
 #include "oracle_delta.h"
-#include "row_scale.h"
 
 namespace saccade::variants {
 namespace {
 
 ChunkSpec DeltaSpec(const Problem& p) {
   ChunkSpec spec = MakeChunkSpec(p);
+  spec.unit = true;
   spec.beta_input = 0;
   return spec;
 }
 
 Result<std::unique_ptr<Plan>> MakeDelta(const Problem& p) {
-  return MakeScaledPlan(p, {.unit = true}, MakeChunkPlan(p, DeltaSpec(p)));
+  return MakeChunkPlan(p, DeltaSpec(p));
 }
 
 Cost DeltaCost(const Problem& p) { return ChunkCost(p, DeltaSpec(p)); }
@@ -50,9 +50,7 @@ const Variant& recurrent_delta() {
       .source =
           "Schlag et al. 2021, arXiv:2102.11174, equation 24; Yang et al. "
           "2024, arXiv:2406.06484",
-      .traits = {.bidirectional = false,
-                 .scores = false,
-                 .rounds_copies = true},
+      .traits = {.bidirectional = false, .scores = false},
       .inputs = {{.name = "beta",
                   .doc = "b, the share by which a key's value is replaced",
                   .per_query = false,

@@ -20,13 +20,13 @@
 
 #include "engine/chunk.h"
 #include "oracle_delta.h"
-#include "row_scale.h"
 
 namespace saccade::variants {
 namespace {
 
 ChunkSpec GatedDeltaSpec(const Problem& p) {
   ChunkSpec spec = MakeChunkSpec(p);
+  spec.unit = true;
   spec.beta_input = 0;
   spec.decay = ChunkDecay::kNumber;
   spec.decay_input = 1;
@@ -35,7 +35,7 @@ ChunkSpec GatedDeltaSpec(const Problem& p) {
 }
 
 Result<std::unique_ptr<Plan>> MakeGatedDelta(const Problem& p) {
-  return MakeScaledPlan(p, {.unit = true}, MakeChunkPlan(p, GatedDeltaSpec(p)));
+  return MakeChunkPlan(p, GatedDeltaSpec(p));
 }
 
 Cost GatedDeltaCost(const Problem& p) {
@@ -57,9 +57,7 @@ const Variant& recurrent_gated_delta() {
       .name = "recurrent.gated_delta",
       .title = "gated delta rule: a state that fades, then is corrected",
       .source = "Yang et al. 2024, arXiv:2412.06464, equation 10",
-      .traits = {.bidirectional = false,
-                 .scores = false,
-                 .rounds_copies = true},
+      .traits = {.bidirectional = false, .scores = false},
       .knobs = {{"tau", "what the factor's logarithm is divided by", 16, 1, 1e4,
                  false}},
       .inputs = {{.name = "beta",

@@ -28,6 +28,11 @@ constexpr Form kGroups{.name = "groups4", .group = 4};
 constexpr Form kElu{.name = "elu"};
 constexpr Form kDecayed{.name = "decay", .decay = true};
 
+constexpr Form kDelta{.name = "delta", .delta = true};
+constexpr Form kGatedDelta{
+    .name = "gated_delta", .factors = ChunkDecay::kNumber, .delta = true};
+constexpr Form kVectors{.name = "vectors", .factors = ChunkDecay::kVector};
+
 constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16;
 
 // All that is measured, on every target and width. What is decoded from is
@@ -54,6 +59,12 @@ constexpr Kernel kKernels[] = {
     {"scan_forward", kDecayed, 4, 4096, kF32, ScanForwardWork},
     {"scan_backward", kElu, 4, 4096, kF32, ScanBackwardWork},
     {"scan_backward", kDecayed, 4, 4096, kF32, ScanBackwardWork},
+    {"chunk_forward", kDelta, 4, 4096, kF32, ChunkForwardWork},
+    {"chunk_forward", kGatedDelta, 4, 4096, kF32, ChunkForwardWork},
+    {"chunk_forward", kVectors, 4, 4096, kF32, ChunkForwardWork},
+    {"chunk_backward", kDelta, 4, 4096, kF32, ChunkBackwardWork},
+    {"chunk_backward", kGatedDelta, 4, 4096, kF32, ChunkBackwardWork},
+    {"chunk_backward", kVectors, 4, 4096, kF32, ChunkBackwardWork},
 };
 
 // A pass and its parts stand together, so that they are measured together. In

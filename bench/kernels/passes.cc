@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <utility>
 
 #include "bench/workload.h"
+#include "engine/chunk.h"
 #include "engine/pattern.h"
 #include "engine/scan.h"
 
@@ -64,6 +66,46 @@ struct ScanPass {
   Cost cost;
   Memory memory;
   ScanCall call;
+};
+
+// A pass of the chunk engine, made ready.
+struct ChunkPass {
+  ChunkPass(const Kernel& kernel, int64_t width)
+      : problem(ProblemOf(kernel, width, false)), spec(MakeChunkSpec(problem)) {
+    spec.decay = kernel.form.factors;
+    if (spec.decay != ChunkDecay::kNone) spec.decay_input = 0;
+    spec.unit = kernel.form.delta;
+    if (kernel.form.delta) spec.beta_input = 1;
+    cost = ChunkCost(problem, spec);
+    call.q = Tensor(spec.q_heads, width);
+    call.k = Tensor(spec.kv_heads, width);
+    call.v = Tensor(spec.kv_heads, width);
+    call.out = Tensor(spec.q_heads, width);
+    // Factors e^x of x = -|normal number| / 8.
+    if (spec.decay != ChunkDecay::kNone)
+      call.decay = Tensor(spec.kv_heads, FactorWidth(),
+                          [](float x) { return -std::abs(x) / 8; });
+    if (IsDelta())
+      call.beta = Tensor(spec.kv_heads, 1, [](float x) { return x / 8; });
+  }
+  View Tensor(int64_t heads, int64_t width,
+              const std::function<float(float)>& map = nullptr) {
+    const View x = memory.Tensor(spec.dtype, heads, problem.kv_len, width);
+    if (x.data == nullptr || map == nullptr) return x;
+    float* const at = static_cast<float*>(x.data);
+    std::transform(at, at + heads * problem.kv_len * width, at, map);
+    return x;
+  }
+  bool IsDelta() const { return spec.beta_input >= 0; }
+  int64_t FactorWidth() const {
+    return spec.decay == ChunkDecay::kVector ? spec.qk_dim : 1;
+  }
+
+  Problem problem;
+  ChunkSpec spec;
+  Cost cost;
+  Memory memory;
+  ChunkCall call;
 };
 
 float* TakeFloats(Memory& memory, int64_t n) {
@@ -179,6 +221,39 @@ Result<Work> ScanBackwardWork(const Kernel& kernel, int64_t width) {
   ScanForward(spec, pass->call, before, Serial());
   return Work{Unit::kFlops, pass->cost.backward_flops, [pass, call, scratch] {
                 ScanBackward(pass->spec, call, scratch, Serial());
+              }};
+}
+
+Result<Work> ChunkForwardWork(const Kernel& kernel, int64_t width) {
+  const auto pass = std::make_shared<ChunkPass>(kernel, width);
+  const Bytes scratch = pass->memory.Take(ChunkForwardScratch(pass->spec, 1));
+  if (!pass->memory.status().ok()) return pass->memory.status();
+  return Work{Unit::kFlops, pass->cost.forward_flops, [pass, scratch] {
+                ChunkForward(pass->spec, pass->call, nullptr, scratch,
+                             Serial());
+              }};
+}
+
+Result<Work> ChunkBackwardWork(const Kernel& kernel, int64_t width) {
+  const auto pass = std::make_shared<ChunkPass>(kernel, width);
+  const ChunkSpec& spec = pass->spec;
+  Memory& memory = pass->memory;
+  pass->call.states = TakeFloats(memory, ChunkSavedFloats(spec, kernel.len));
+  const Bytes before = memory.Take(ChunkForwardScratch(spec, 1));
+  const Bytes scratch =
+      memory.Take(ChunkBackwardScratch(spec, kernel.len, kernel.len, 1));
+  const ChunkBackwardCall call{
+      .forward = pass->call,
+      .dout = pass->Tensor(spec.q_heads, width),
+      .dq = pass->Tensor(spec.q_heads, width),
+      .dk = pass->Tensor(spec.kv_heads, width),
+      .dv = pass->Tensor(spec.kv_heads, width),
+      .ddecay = pass->Tensor(spec.kv_heads, pass->FactorWidth()),
+      .dbeta = pass->Tensor(spec.kv_heads, 1)};
+  if (!memory.status().ok()) return memory.status();
+  ChunkForward(spec, pass->call, nullptr, before, Serial());
+  return Work{Unit::kFlops, pass->cost.backward_flops, [pass, call, scratch] {
+                ChunkBackward(pass->spec, call, scratch, Serial());
               }};
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bench/memory_block.h"
+#include "engine/chunk.h"
 #include "engine/tile.h"
 #include "saccade/variant.h"
 
@@ -38,6 +39,9 @@ struct Form {
   int64_t group = 1;   // query heads a key head
   bool gau = false;    // tile engine: relu squared and a gate, not softmax
   bool decay = false;  // scan engine: a decay, not features elu + 1
+  // Chunk engine: what factors are, and whether states are corrected.
+  ChunkDecay factors = ChunkDecay::kNone;
+  bool delta = false;
 };
 
 /// A pass of an engine on a form: width, targets and parts come on top.
@@ -83,6 +87,8 @@ Result<Work> TileBackwardWork(const Kernel& kernel, int64_t width);
 Result<Work> TileDecodeWork(const Kernel& kernel, int64_t width);
 Result<Work> ScanForwardWork(const Kernel& kernel, int64_t width);
 Result<Work> ScanBackwardWork(const Kernel& kernel, int64_t width);
+Result<Work> ChunkForwardWork(const Kernel& kernel, int64_t width);
+Result<Work> ChunkBackwardWork(const Kernel& kernel, int64_t width);
 
 }  // namespace saccade::bench::kernels
 

@@ -19,8 +19,8 @@ namespace HWY_NAMESPACE {
 template <class T>
 class ChunkForwardTask : ChunkTask<T> {
   using Base = ChunkTask<T>;
-  using Base::b_, Base::call_, Base::e_, Base::kSide, Base::own_, Base::r_,
-      Base::spec_;
+  using Base::ahead_, Base::b_, Base::call_, Base::e_, Base::kSide, Base::own_,
+      Base::r_, Base::spec_;
 
  public:
   ChunkForwardTask(const ChunkSpec& spec, const ChunkCall& call, int64_t task,
@@ -42,6 +42,8 @@ class ChunkForwardTask : ChunkTask<T> {
         std::copy_n(state_, floats, Kept(first / r_.tokens));
       if (this->BeginsGroup(first)) std::copy_n(state_, floats, seen_);
       const int64_t n = this->ChunkAt(first);
+      this->AskForRows(first + n, r_.tokens, call_.out);
+      ahead_.Share(Tiles());
       OneChunk(first, n);
       first += n;
     }
@@ -56,6 +58,12 @@ class ChunkForwardTask : ChunkTask<T> {
            ChunkStateOffset(spec_, this->share_);
   }
 
+  // Register tiles of a chunk, about: of its updates and read-outs.
+  int64_t Tiles() const {
+    const int64_t columns = (e_ + 2 * kProductLanes - 1) / (2 * kProductLanes);
+    return columns * (r_.d + r_.tokens * this->group_) / kProductRows;
+  }
+
   void OneChunk(int64_t first, int64_t n) const {
     this->LoadKeys(first, n);
     if (IsDelta(spec_)) {
@@ -66,9 +74,9 @@ class ChunkForwardTask : ChunkTask<T> {
     for (int64_t g = 0; this->HasQueries(first, n) && g < this->group_; ++g)
       Read(g, first, n);
     const float* const keys = this->KeysToEnd(n);
-    Product(spec_.qk_dim, n, e_, {keys, 1, r_.d}, r_.u, e_, state_, e_,
-            Into::kAdd, Triangle::kNone,
-            spec_.decay == ChunkDecay::kNone ? nullptr : r_.keep);
+    this->Multiply(spec_.qk_dim, n, e_, {keys, 1, r_.d}, r_.u, e_, state_, e_,
+                   Into::kAdd, Triangle::kNone,
+                   spec_.decay == ChunkDecay::kNone ? nullptr : r_.keep);
   }
 
   // What the queries of a head read.
@@ -84,11 +92,11 @@ class ChunkForwardTask : ChunkTask<T> {
         ScaleRow(this->number() ? spec_.scale * r_.from[t] : spec_.scale, row,
                  r_.d, row);
     }
-    Product(n, spec_.qk_dim, e_, {r_.q, r_.d, 1}, groups ? seen_ : state_, e_,
-            r_.o, e_, Into::kSet);
+    this->Multiply(n, spec_.qk_dim, e_, {r_.q, r_.d, 1},
+                   groups ? seen_ : state_, e_, r_.o, e_, Into::kSet);
     if (!groups)
-      Product(n, n, e_, {r_.p, kSide, 1}, r_.u, e_, r_.o, e_, Into::kAdd,
-              Triangle::kLower);
+      this->Multiply(n, n, e_, {r_.p, kSide, 1}, r_.u, e_, r_.o, e_, Into::kAdd,
+                     Triangle::kLower);
     if (call_.out.dtype == DType::kF32)
       StoreChunk<float>(r_.o, e_, call_.out, b_, this->Head(g),
                         first - call_.offset, n, own_);

@@ -48,6 +48,7 @@ struct ChunkSpec {
   int decay_input = -1;
   float sharpness = 1;
   int beta_input = -1;  // which holds b: the delta rule; -1: a sum
+  bool unit = false;    // rows of q and k are brought to length 1 first
   int64_t group = 0;    // tokens, a multiple of kChunkTokens; 0: no groups. Of
                         //   sums without factors
   /// Not 0: out is normalised row by row and multiplied by a gate; see

@@ -36,8 +36,8 @@ namespace HWY_NAMESPACE {
 template <class T>
 class ChunkBackwardTask : ChunkTask<T> {
   using Base = ChunkTask<T>;
-  using Base::b_, Base::call_, Base::e_, Base::kSide, Base::kv_, Base::own_,
-      Base::r_, Base::spec_;
+  using Base::ahead_, Base::b_, Base::call_, Base::e_, Base::kSide, Base::kv_,
+      Base::own_, Base::r_, Base::spec_;
 
  public:
   ChunkBackwardTask(const ChunkSpec& spec, const ChunkCall& call,
@@ -58,11 +58,14 @@ class ChunkBackwardTask : ChunkTask<T> {
     if (spec_.group > 0) std::fill_n(w_.dseen, r_.d * e_, 0.0f);
     for (int64_t c = Chunks(spec_, len); c-- > 0;) {
       const int64_t first = c * r_.tokens;
+      AskForChunk(c - 1);
       OneChunk(c, first, std::min(r_.tokens, len - first));
     }
   }
 
  private:
+  static constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+
   bool delta() const { return IsDelta(spec_); }
 
   const float* Kept(int64_t chunk) const {
@@ -71,6 +74,25 @@ class ChunkBackwardTask : ChunkTask<T> {
            (head * Chunks(spec_, this->Positions()) + chunk) *
                ChunkStateOffset(spec_, this->shares_) +
            ChunkStateOffset(spec_, this->share_);
+  }
+
+  // Asks for what chunk c will touch, if there is one.
+  void AskForChunk(int64_t c) {
+    const int64_t first = c * r_.tokens;
+    this->AskForRows(first, r_.tokens, to_.dq);
+    for (int64_t g = 0; g < this->group_; ++g)
+      ahead_.Add(to_.dout, b_, this->Head(g), first - call_.offset, false,
+                 r_.tokens);
+    if (c < 0) return;
+    ahead_.Add(to_.dk, b_, kv_, first, false, r_.tokens);
+    ahead_.Add(to_.dv, b_, kv_, first, false, r_.tokens);
+    ahead_.Add(Kept(c), e_ * kFloat, e_ * kFloat, spec_.qk_dim);
+    if (this->vector())
+      ahead_.Add(to_.ddecay, b_, kv_, first, false, r_.tokens);
+    // Of updates and read-outs, of the state and of its gradient.
+    const int64_t step = 2 * kProductLanes;
+    ahead_.Share((e_ + step - 1) / step * (r_.d + 3 * r_.tokens) /
+                 kProductRows);
   }
 
   void OneChunk(int64_t chunk, int64_t first, int64_t n) {
@@ -92,8 +114,8 @@ class ChunkBackwardTask : ChunkTask<T> {
     std::fill_n(w_.dk, n * r_.d, 0.0f);
     ClearFactors();
     // By the state after: dU, and U's share of dK.
-    Product(n, spec_.qk_dim, e_, {this->KeysToEnd(n), r_.d, 1}, w_.dstate, e_,
-            w_.du, e_, Into::kSet);
+    this->Multiply(n, spec_.qk_dim, e_, {this->KeysToEnd(n), r_.d, 1},
+                   w_.dstate, e_, w_.du, e_, Into::kSet);
     KeysByState();
     FadeState();
     // Columns of k are not needed any more; those of u are.
@@ -108,6 +130,7 @@ class ChunkBackwardTask : ChunkTask<T> {
       ScaleRow<true>(1, w_.dseen, r_.d * e_, w_.dstate);
       std::fill_n(w_.dseen, r_.d * e_, 0.0f);
     }
+    if (spec_.unit) this->FromUnit(call_.k, kv_, first, n, r_.k_inverse, w_.dk);
     store(w_.dk, r_.d, to_.dk, this->AllOfQk());
     StoreChunk<T>(w_.du, e_, to_.dv, b_, kv_, first, n, own_);
     if (this->number() || this->vector()) StoreFactors(first);
@@ -147,8 +170,8 @@ class ChunkBackwardTask : ChunkTask<T> {
 
   // dk = fade (.) (U dS'^T), and its share of factors: keys before each.
   void KeysByState() const {
-    Product(n_, own_.size(), r_.d, {r_.u, e_, 1}, w_.dturned, r_.d, w_.dk, r_.d,
-            Into::kSet);
+    this->Multiply(n_, own_.size(), r_.d, {r_.u, e_, 1}, w_.dturned, r_.d,
+                   w_.dk, r_.d, Into::kSet);
     float before = 0;
     for (int64_t s = 0; s < n_; ++s) {
       float* const row = w_.dk + s * r_.d;
@@ -227,8 +250,8 @@ class ChunkBackwardTask : ChunkTask<T> {
 
   // x U^T of rows of values: `columns` holds U's.
   void ByValues(const float* x, float* square) const {
-    Product(n_, own_.size(), ChunkPadded(n_), {x, e_, 1}, r_.columns, kSide,
-            square, kSide, Into::kSet);
+    LowerProduct(n_, own_.size(), {x, e_, 1}, r_.columns, kSide, square, kSide,
+                 &ahead_);
   }
 
   // dU by pairs, and dP.
@@ -237,8 +260,8 @@ class ChunkBackwardTask : ChunkTask<T> {
     for (int64_t t = 0; t < n_; ++t)
       std::fill(r_.p + t * kSide + t + 1, r_.p + (t + 1) * kSide, 0.0f);
     // The transpose's rows are tokens s, and t >= s count.
-    Product(n_, n_, e_, {r_.p, 1, kSide}, r_.o, e_, w_.du, e_, Into::kAdd,
-            Triangle::kUpper);
+    this->Multiply(n_, n_, e_, {r_.p, 1, kSide}, r_.o, e_, w_.du, e_,
+                   Into::kAdd, Triangle::kUpper);
     TransposeRows(r_.u, e_, n_, own_.size(), r_.columns, kSide);
     ByValues(r_.o, r_.p);  // dP, in place of P
   }
@@ -251,8 +274,8 @@ class ChunkBackwardTask : ChunkTask<T> {
     LoadChunk<T>(to_.dout, b_, h, first - call_.offset, n_, own_, r_.o, e_);
     if (spec_.group == 0) Pairs();
     // By the state before: dQ = scale G (.) (dO S^T), dS += (..Q)^T dO.
-    Product(n_, own_.size(), r_.d, {r_.o, e_, 1}, w_.turned, r_.d, w_.dq, r_.d,
-            Into::kSet);
+    this->Multiply(n_, own_.size(), r_.d, {r_.o, e_, 1}, w_.turned, r_.d, w_.dq,
+                   r_.d, Into::kSet);
     for (int64_t t = 0; t < n_; ++t) {
       float* const row = w_.dq + t * r_.d;
       const float* const q = r_.q + t * r_.d;
@@ -268,8 +291,8 @@ class ChunkBackwardTask : ChunkTask<T> {
       }
     }
     AddBehind(r_.q, w_.dq);
-    Product(spec_.qk_dim, n_, e_, {r_.faded, 1, r_.d}, r_.o, e_,
-            spec_.group > 0 ? w_.dseen : w_.dstate, e_, Into::kAdd);
+    this->Multiply(spec_.qk_dim, n_, e_, {r_.faded, 1, r_.d}, r_.o, e_,
+                   spec_.group > 0 ? w_.dseen : w_.dstate, e_, Into::kAdd);
     if (spec_.group > 0) {
       // Queries and keys of a chunk do not meet.
     } else if (this->vector()) {
@@ -279,11 +302,13 @@ class ChunkBackwardTask : ChunkTask<T> {
                     w_.dlog);
     } else {
       FadePairs(spec_.scale, w_.products, r_.p, false);
-      Product(n_, n_, r_.d, {r_.p, kSide, 1}, r_.k, r_.d, w_.dq, r_.d,
-              Into::kAdd, Triangle::kLower);
-      Product(n_, n_, r_.d, {r_.p, 1, kSide}, r_.q, r_.d, w_.dk, r_.d,
-              Into::kAdd, Triangle::kUpper);
+      this->Multiply(n_, n_, r_.d, {r_.p, kSide, 1}, r_.k, r_.d, w_.dq, r_.d,
+                     Into::kAdd, Triangle::kLower);
+      this->Multiply(n_, n_, r_.d, {r_.p, 1, kSide}, r_.q, r_.d, w_.dk, r_.d,
+                     Into::kAdd, Triangle::kUpper);
     }
+    if (spec_.unit)
+      this->FromUnit(call_.q, h, first - call_.offset, n_, r_.q_inverse, w_.dq);
     Store(w_.dq, r_.d, to_.dq, h, first - call_.offset, this->AllOfQk());
   }
 
@@ -302,21 +327,21 @@ class ChunkBackwardTask : ChunkTask<T> {
     TransposeRows(r_.u, e_, n_, own_.size(), r_.columns, kSide);
     ByValues(w_.du, r_.p);
     Neighbourhood();
-    Product(n_, n_, r_.d, {r_.p, kSide, 1}, r_.k, r_.d, w_.dk, r_.d, Into::kAdd,
-            Triangle::kLower);
-    Product(n_, n_, r_.d, {r_.p, 1, kSide}, r_.k, r_.d, w_.dk, r_.d, Into::kAdd,
-            Triangle::kUpper);
+    this->Multiply(n_, n_, r_.d, {r_.p, kSide, 1}, r_.k, r_.d, w_.dk, r_.d,
+                   Into::kAdd, Triangle::kLower);
+    this->Multiply(n_, n_, r_.d, {r_.p, 1, kSide}, r_.k, r_.d, w_.dk, r_.d,
+                   Into::kAdd, Triangle::kUpper);
     // By the state before.
     for (int64_t t = 0; t < n_; ++t)
       ScaleRow(this->number() ? -r_.from[t] : -1.0f, w_.du + t * e_, e_,
                w_.rows + t * e_);
-    Product(n_, own_.size(), r_.d, {w_.rows, e_, 1}, w_.turned, r_.d, w_.more,
-            r_.d, Into::kSet);
+    this->Multiply(n_, own_.size(), r_.d, {w_.rows, e_, 1}, w_.turned, r_.d,
+                   w_.more, r_.d, Into::kSet);
     AddBehind(r_.k, w_.more);
     for (int64_t t = 0; t < n_; ++t)
       ScaleRow<true>(1, w_.more + t * r_.d, r_.d, w_.dk + t * r_.d);
-    Product(spec_.qk_dim, n_, e_, {r_.k, 1, r_.d}, w_.rows, e_, w_.dstate, e_,
-            Into::kAdd);
+    this->Multiply(spec_.qk_dim, n_, e_, {r_.k, 1, r_.d}, w_.rows, e_,
+                   w_.dstate, e_, Into::kAdd);
   }
 
   // N from Z U^T, in `p`. A, which `weights` holds, has D already.

@@ -91,6 +91,8 @@ struct ChunkRoom {
         to(a.Take<float>(Factors(spec))),
         keep(a.Take<float>(d)),
         beta(a.Take<float>(kChunkTokens)),
+        q_inverse(a.Take<double>(spec.unit ? tokens : 0)),
+        k_inverse(a.Take<double>(spec.unit ? tokens : 0)),
         walk(a.Take<float>(d)) {}
   /// A number or a row for each token.
   static int64_t Factors(const ChunkSpec& spec) {
@@ -111,6 +113,7 @@ struct ChunkRoom {
   float *factor, *from, *to;  // a, G, and what fades to the chunk's end
   float* keep;                // what rows of the state fade by over the chunk
   float* beta;
+  double *q_inverse, *k_inverse;  // one over lengths that rows had, or 0
   float* walk;
 };
 

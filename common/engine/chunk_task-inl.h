@@ -13,12 +13,13 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/chunk_buffers.h"
 #include "engine/chunk_pairs-inl.h"
 #include "engine/product-inl.h"
 #include "engine/row_ops-inl.h"
+#include "engine/rows_ahead.h"
+#include "simd/unit_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade {
@@ -77,9 +78,35 @@ class ChunkTask {
 
   Interval AllOfQk() const { return {0, spec_.qk_dim}; }
 
+  // Product(), which asks for the next chunk's rows meanwhile.
+  void Multiply(int64_t rows, int64_t inner, int64_t columns, const Factor& a,
+                const float* b, int64_t b_stride, float* c, int64_t c_stride,
+                Into into, Triangle triangle = Triangle::kNone,
+                const float* keep = nullptr) const {
+    Product(rows, inner, columns, a, b, b_stride, c, c_stride, into, triangle,
+            keep, &ahead_);
+  }
+
+  // Has the rows of `count` tokens from `key` on fetched: of what keys have and
+  // of what each query head has. Add more, then Share().
+  void AskForRows(int64_t key, int64_t count, const View& out) const {
+    ahead_.Clear();
+    const auto add = [&](const ConstView& x, int64_t h, int64_t first) {
+      ahead_.Add(x, b_, h, first, false, count);
+    };
+    add(call_.k, kv_, key);
+    add(call_.v, kv_, key);
+    if (vector()) add(call_.decay, kv_, key);
+    for (int64_t g = 0; g < group_; ++g) {
+      add(call_.q, Head(g), key - call_.offset);
+      add(out, Head(g), key - call_.offset);
+    }
+  }
+
   // Keys, values (to u), factors and betas of n tokens.
   void LoadKeys(int64_t first, int64_t n) const {
     LoadChunk<T>(call_.k, b_, kv_, first, n, AllOfQk(), r_.k, r_.d);
+    if (spec_.unit) ToUnit(n, r_.k, r_.k_inverse);
     LoadChunk<T>(call_.v, b_, kv_, first, n, own_, r_.u, e_);
     TransposeRows(r_.k, r_.d, n, spec_.qk_dim, r_.columns, kSide);
     if (IsDelta(spec_))
@@ -92,16 +119,46 @@ class ChunkTask {
   void LoadQueries(int64_t g, int64_t first, int64_t n) const {
     LoadChunk<T>(call_.q, b_, Head(g), first - call_.offset, n, AllOfQk(), r_.q,
                  r_.d);
+    if (spec_.unit) ToUnit(n, r_.q, r_.q_inverse);
+  }
+
+  void ToUnit(int64_t n, float* rows, double* inverse) const {
+    for (int64_t t = 0; t < n; ++t) {
+      float* const row = rows + t * r_.d;
+      inverse[t] = InverseLength<float>(row, r_.d);
+      CombineOf(inverse[t], static_cast<const float*>(row), 0, row, r_.d, row);
+    }
+  }
+
+  // Gradients of rows first .. first + n - 1 of a head from those of unit rows,
+  // in place. By the rows as they are, for those brought to length 1 are
+  // rounded, and gradients that lie along them almost cancel.
+  void FromUnit(const ConstView& x, int64_t h, int64_t first, int64_t n,
+                const double* inverse, float* gradients) const {
+    for (int64_t t = 0; t < n; ++t)
+      if (first + t >= 0 && first + t < x.len)
+        ReturnUnit(x.Row<T>(b_, h, first + t), inverse[t] * inverse[t],
+                   inverse[t], x.dim, gradients + t * r_.d);
+  }
+
+  // a from x: of `count` floats, whole vectors.
+  void ToFactors(int64_t count) const {
+    const ProductTag d;
+    const auto sharpness = hn::Set(d, spec_.sharpness);
+    for (int64_t i = 0; i < count; i += kProductLanes) {
+      const auto x = hn::Mul(sharpness, hn::LoadU(d, r_.factor + i));
+      hn::StoreU(Exp(d, x), d, r_.factor + i);
+    }
   }
 
   // D, G and what fades to the end.
   void Numbers(int64_t first, int64_t n) const {
+    for (int64_t t = 0; t < n; ++t)
+      r_.factor[t] = NumberAt(call_.decay, first + t);
+    ToFactors(ChunkPadded(n));
     double before = 1;
     for (int64_t t = 0; t < n; ++t) {
-      const double x = NumberAt(call_.decay, first + t);
-      const double a = std::exp(x * double{spec_.sharpness});
-      r_.factor[t] = static_cast<float>(a);
-      before *= a;
+      before *= double{r_.factor[t]};
       r_.from[t] = static_cast<float>(before);
       float* const row = r_.between + t * kSide;
       if (t > 0) ScaleRow(r_.factor[t], row - kSide, kSide, row);
@@ -114,13 +171,8 @@ class ChunkTask {
 
   // Rows of G and of what fades to the end.
   void Vectors(int64_t first, int64_t n) const {
-    const ProductTag d;
     LoadChunk<T>(call_.decay, b_, kv_, first, n, AllOfQk(), r_.factor, r_.d);
-    const auto sharpness = hn::Set(d, spec_.sharpness);
-    for (int64_t i = 0; i < n * r_.d; i += kProductLanes) {
-      const auto x = hn::Mul(sharpness, hn::LoadU(d, r_.factor + i));
-      hn::StoreU(Exp(d, x), d, r_.factor + i);
-    }
+    ToFactors(n * r_.d);
     std::copy_n(r_.factor, r_.d, r_.from);
     for (int64_t t = 1; t < n; ++t)
       MultiplyRows(1, r_.from + (t - 1) * r_.d, r_.factor + t * r_.d, r_.d,
@@ -147,8 +199,8 @@ class ChunkTask {
 
   // A of the delta rule, `square`, from K K^T.
   void Neighbours(int64_t n) const {
-    Product(n, spec_.qk_dim, ChunkPadded(n), {r_.k, r_.d, 1}, r_.columns, kSide,
-            r_.square, kSide, Into::kSet);
+    LowerProduct(n, spec_.qk_dim, {r_.k, r_.d, 1}, r_.columns, kSide, r_.square,
+                 kSide, &ahead_);
     if (number())
       for (int64_t t = 0; t < n; ++t)
         MultiplyRows(1, r_.square + t * kSide, r_.between + t * kSide, kSide,
@@ -163,8 +215,8 @@ class ChunkTask {
         ScaleRow(r_.from[t], r_.k + t * r_.d, r_.d, r_.faded + t * r_.d);
       keys = r_.faded;
     }
-    Product(n, spec_.qk_dim, e_, {keys, r_.d, 1}, state, e_, y, e_,
-            Into::kSubtract);
+    Multiply(n, spec_.qk_dim, e_, {keys, r_.d, 1}, state, e_, y, e_,
+             Into::kSubtract);
   }
 
   // y from what TakeKnown left, and u = b y. `square` is A, and then A diag(b).
@@ -184,8 +236,8 @@ class ChunkTask {
       PairScores({n, r_.d, r_.q, r_.k, r_.factor}, spec_.scale, r_.walk, r_.p);
       return;
     }
-    Product(n, spec_.qk_dim, ChunkPadded(n), {r_.q, r_.d, 1}, r_.columns, kSide,
-            products, kSide, Into::kSet);
+    LowerProduct(n, spec_.qk_dim, {r_.q, r_.d, 1}, r_.columns, kSide, products,
+                 kSide, &ahead_);
     for (int64_t t = 0; t < n; ++t)
       if (number())
         MultiplyRows(spec_.scale, products + t * kSide, r_.between + t * kSide,
@@ -198,8 +250,9 @@ class ChunkTask {
   const ChunkCall& call_;
   const ChunkRoom& r_;
   const int64_t shares_, share_, b_, kv_, group_;
-  const Interval own_;  // columns of values
-  const int64_t e_;     // as many, padded
+  const Interval own_;       // columns of values
+  const int64_t e_;          // as many, padded
+  mutable RowsAhead ahead_;  // of the chunk that comes next
 };
 
 }  // namespace HWY_NAMESPACE

@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "engine/rows_ahead.h"
 #include "simd/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -59,16 +60,19 @@ struct ProductArgs {
   Triangle triangle;
   Into into;
   const float* keep;  // of kAdd: what each row of c is multiplied by, or null
+  RowsAhead* ahead;   // what tiles ask for, or null
 };
 
 template <int kRows, int kVectors>
 HWY_INLINE void AddProducts(const ProductArgs& x, int64_t i, int64_t begin,
-                            int64_t end, ProductVec (&sum)[kRows][kVectors]) {
+                            int64_t end, const LineFetch& fetch,
+                            ProductVec (&sum)[kRows][kVectors]) {
   const ProductTag d;
   const float* b = x.b + begin * x.b_stride;
   const float* a = x.a(i, begin);
   HWY_UNROLL(1)
   for (int64_t p = begin; p < end; ++p) {
+    fetch.Fetch(p - begin);
     ProductVec right[kVectors];
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v)
@@ -92,8 +96,9 @@ HWY_NOINLINE void ProductTile(const ProductArgs& x, int64_t i) {
   HWY_UNROLL(8)
   for (int r = 0; r < kRows; ++r) HWY_UNROLL(2)
   for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
+  const LineFetch fetch = x.ahead != nullptr ? x.ahead->Next() : LineFetch();
   if (x.triangle == Triangle::kLower) {
-    AddProducts(x, i, 0, std::min(i, x.inner), sum);
+    AddProducts(x, i, 0, std::min(i, x.inner), fetch, sum);
     for (int64_t p = i; p < std::min(i + kRows, x.inner); ++p) {
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) {
@@ -107,7 +112,8 @@ HWY_NOINLINE void ProductTile(const ProductArgs& x, int64_t i) {
       }
     }
   } else {
-    AddProducts(x, i, x.triangle == Triangle::kUpper ? i : 0, x.inner, sum);
+    AddProducts(x, i, x.triangle == Triangle::kUpper ? i : 0, x.inner, fetch,
+                sum);
   }
   HWY_UNROLL(8)
   for (int r = 0; r < kRows; ++r) HWY_UNROLL(2)
@@ -151,12 +157,24 @@ inline void Product(int64_t rows, int64_t inner, int64_t columns,
                     const Factor& a, const float* b, int64_t b_stride, float* c,
                     int64_t c_stride, Into into,
                     Triangle triangle = Triangle::kNone,
-                    const float* keep = nullptr) {
+                    const float* keep = nullptr, RowsAhead* ahead = nullptr) {
   ForProductColumns(columns, [&](int64_t at, auto vectors) HWY_ATTR {
-    ProductColumns<vectors>(
-        {a, b + at, c + at, b_stride, c_stride, inner, triangle, into, keep},
-        rows);
+    ProductColumns<vectors>({a, b + at, c + at, b_stride, c_stride, inner,
+                             triangle, into, keep, ahead},
+                            rows);
   });
+}
+
+/// c = a b where c is square and only what is not above its diagonal counts;
+/// the rest is anything. Rows of c have room for whole kLowerStep columns.
+constexpr int64_t kLowerStep = 16;
+inline void LowerProduct(int64_t rows, int64_t inner, const Factor& a,
+                         const float* b, int64_t b_stride, float* c,
+                         int64_t c_stride, RowsAhead* ahead = nullptr) {
+  for (int64_t i = 0; i < rows; i += kLowerStep)
+    Product(std::min(kLowerStep, rows - i), inner, i + kLowerStep,
+            {a(i, 0), a.row, a.column}, b, b_stride, c + i * c_stride, c_stride,
+            Into::kSet, Triangle::kNone, nullptr, ahead);
 }
 
 // x.c -= a x.c for the rows of a tile, from those above (below) it.
@@ -168,9 +186,9 @@ HWY_NOINLINE void SolveTile(const ProductArgs& x, int64_t i, int64_t rows) {
   for (int r = 0; r < kRows; ++r) HWY_UNROLL(2)
   for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
   if (kUpper)
-    AddProducts(x, i, i + kRows, rows, sum);
+    AddProducts(x, i, i + kRows, rows, {}, sum);
   else
-    AddProducts(x, i, 0, i, sum);
+    AddProducts(x, i, 0, i, {}, sum);
   HWY_UNROLL(8)
   for (int r = 0; r < kRows; ++r) HWY_UNROLL(2)
   for (int v = 0; v < kVectors; ++v)
@@ -203,7 +221,7 @@ inline void Solve(int64_t rows, int64_t columns, const Factor& a, float* c,
   const int64_t whole = rows / kProductRows * kProductRows;
   ForProductColumns(columns, [&](int64_t at, auto vectors) HWY_ATTR {
     const ProductArgs x = {a, c + at,          c + at,     c_stride, c_stride,
-                           0, Triangle::kNone, Into::kSet, nullptr};
+                           0, Triangle::kNone, Into::kSet, nullptr,  nullptr};
     if constexpr (kUpper) {
       for (int64_t i = rows - 1; i >= whole; --i)
         SolveTile<1, vectors, true>(x, i, rows);

@@ -162,11 +162,11 @@ class ForwardTask {
   void FetchNext(const ScanStretch& s) {
     const Tokens keys{s.begin, s.count}, queries = Queries(s);
     ahead_.Clear();
-    AddAhead<T>(call_.k, b_, kv_, keys, ahead_);
-    AddAhead<T>(call_.v, b_, kv_, keys, ahead_);
+    AddAhead(call_.k, b_, kv_, keys, ahead_);
+    AddAhead(call_.v, b_, kv_, keys, ahead_);
     for (int64_t g = 0; g < group_; ++g) {
-      AddAhead<T>(call_.q, b_, Head(g), queries, ahead_);
-      AddAhead<T>(call_.out, b_, Head(g), queries, ahead_);
+      AddAhead(call_.q, b_, Head(g), queries, ahead_);
+      AddAhead(call_.out, b_, Head(g), queries, ahead_);
     }
     ahead_.Share(TileCalls(run_));
   }
@@ -181,7 +181,7 @@ class ForwardTask {
   const FeatureRoom room_{at_.random, at_.scratch};
   const ScanState& state_;
   const ScanFrame& frame_;
-  ScanAhead ahead_;
+  RowsAhead ahead_;
   ScanRun run_;
 };
 

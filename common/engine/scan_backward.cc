@@ -102,16 +102,15 @@ class BackwardTask {
   }
 
   // The next run's rows of all that backward reads.
-  void AddAll(const ScanStretch& s, bool reverse, ScanAhead& ahead) const {
+  void AddAll(const ScanStretch& s, bool reverse, RowsAhead& ahead) const {
     const Tokens queries = Queries(s, reverse), keys = Keys(s, reverse);
     ahead.Clear();
-    AddAhead<T>(call_.forward.k, b_, kv_, keys, ahead);
-    AddAhead<T>(call_.forward.v, b_, kv_, keys, ahead);
+    AddAhead(call_.forward.k, b_, kv_, keys, ahead);
+    AddAhead(call_.forward.v, b_, kv_, keys, ahead);
     for (int64_t g = 0; g < group_; ++g) {
-      AddAhead<T>(call_.forward.q, b_, Head(g), queries, ahead);
-      AddAhead<T>(call_.dout, b_, Head(g), queries, ahead);
-      if (IsNormalised(spec_))
-        AddAhead<T>(call_.out, b_, Head(g), queries, ahead);
+      AddAhead(call_.forward.q, b_, Head(g), queries, ahead);
+      AddAhead(call_.dout, b_, Head(g), queries, ahead);
+      if (IsNormalised(spec_)) AddAhead(call_.out, b_, Head(g), queries, ahead);
     }
   }
 
@@ -201,7 +200,7 @@ class QueryTask : BackwardTask<T, Map> {
       ZeroRun(at_.key, 0, s.count);
     }
     Base::AddAll(s, false, ahead_);
-    AddAhead<T>(call_.dq, b_, Head(0), queries, ahead_);
+    AddAhead(call_.dq, b_, Head(0), queries, ahead_);
     ahead_.Share(TileCalls(run_));
     ScanOneRun(run_, at_.scratch, at_.dq);
     if constexpr (Map::kSums) DivideGradients(s);
@@ -231,7 +230,7 @@ class QueryTask : BackwardTask<T, Map> {
   Arena arena_;
   const ScanBackwardTask at_;
   const FeatureRoom room_{at_.random, at_.scratch};
-  ScanAhead ahead_;
+  RowsAhead ahead_;
   ScanRun run_;
 };
 
@@ -341,8 +340,8 @@ class KeyTask : BackwardTask<T, Map> {
       ZeroRun(at_.query, 0, s.count);
     }
     Base::AddAll(s, true, ahead_);
-    AddAhead<T>(call_.dk, b_, kv_, Keys(s, true), ahead_);
-    AddAhead<T>(call_.dv, b_, kv_, Keys(s, true), ahead_);
+    AddAhead(call_.dk, b_, kv_, Keys(s, true), ahead_);
+    AddAhead(call_.dv, b_, kv_, Keys(s, true), ahead_);
     ahead_.Share(TileCalls(dk_) + TileCalls(dv_));
     if (!k_panels_.empty()) {
       ScanOneRun(dk_, at_.scratch, at_.dk);
@@ -391,7 +390,7 @@ class KeyTask : BackwardTask<T, Map> {
   Arena arena_;
   const ScanBackwardTask at_;
   const FeatureRoom room_{at_.random, at_.scratch};
-  ScanAhead ahead_;
+  RowsAhead ahead_;
   ScanRun dk_, dv_;
 };
 

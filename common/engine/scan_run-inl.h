@@ -183,7 +183,7 @@ template <int kVectors, bool kDecay>
 inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
                       int64_t tokens, const ScanScratch& scratch,
                       int64_t column, const float* factors, float* recent,
-                      const float* total, const ScanFetch& fetch) {
+                      const float* total, const LineFetch& fetch) {
   ScanTileArgs a = {};
   a.fetch = fetch;
   a.query_stride = run.query.stride;
@@ -251,7 +251,7 @@ inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
       const int64_t column = p * kScanPanel + c;
       ForTiles(run.count, [&](int64_t tile, int64_t first,
                               int64_t tokens) HWY_ATTR {
-        const ScanFetch fetch = run.ahead ? run.ahead->Next() : ScanFetch();
+        const LineFetch fetch = run.ahead ? run.ahead->Next() : LineFetch();
         if (kScanVectors > 1 && width - c > kScanLanes)
           ApplyTile<kScanVectors, kDecay>(run, tile, first, tokens, scratch,
                                           column, scale, recent, total, fetch);

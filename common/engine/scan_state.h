@@ -10,13 +10,12 @@
 #ifndef SACCADE_COMMON_ENGINE_SCAN_STATE_H_
 #define SACCADE_COMMON_ENGINE_SCAN_STATE_H_
 
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 
 #include "arena.h"
+#include "engine/rows_ahead.h"
 #include "saccade/variant.h"
 
 namespace saccade {
@@ -86,76 +85,6 @@ struct ScanRows {
   int64_t stride = 0, head = 0;
 };
 
-/// Lines to fetch while a kernel runs, one a row of the state: rows of 2^shift
-/// lines, `stride` bytes apart.
-struct ScanFetch {
-  static constexpr int64_t kLine = 64;
-  const char* at = nullptr;
-  int64_t stride = 0, lines = 0;
-  int shift = 0;
-
-  HWY_INLINE void Fetch(int64_t i) const {
-    if (i < lines)
-      hwy::Prefetch(at + (i >> shift) * stride +
-                    (i & ((int64_t{1} << shift) - 1)) * kLine);
-  }
-};
-
-/// Rows of tensors that the next run will need. Asked for while this one is
-/// worked on, they are at hand: the hardware's prefetcher starts anew on every
-/// page. (Zen 5, width 64, 4k tokens: half the time of a pass.)
-class ScanAhead {
- public:
-  /// Forgets all rows.
-  void Clear() { tensors_ = 0; }
-
-  /// `rows` rows of `bytes`, `stride` bytes apart; ignored beyond kMost calls.
-  void Add(const char* at, int64_t stride, int64_t bytes, int64_t rows) {
-    if (tensors_ == kMost || rows <= 0) return;
-    Tensor& added = tensor_[tensors_++];
-    added = {{at, stride, 0, 0}, rows};
-    while ((ScanFetch::kLine << added.fetch.shift) < bytes) ++added.fetch.shift;
-  }
-
-  /// The rows are to be fetched in about that many calls of Next().
-  void Share(int64_t calls) {
-    now_ = 0;
-    calls_ = std::max<int64_t>(1, calls / std::max(1, tensors_));
-    Start();
-  }
-
-  /// A part of one tensor's rows.
-  ScanFetch Next() {
-    if (now_ == tensors_) return {};
-    ScanFetch fetch = tensor_[now_].fetch;
-    const int64_t rows = std::min(each_, tensor_[now_].rows - row_);
-    fetch.at += row_ * fetch.stride;
-    fetch.lines = rows << fetch.shift;
-    row_ += rows;
-    if (row_ == tensor_[now_].rows) {
-      ++now_;
-      Start();
-    }
-    return fetch;
-  }
-
- private:
-  struct Tensor {
-    ScanFetch fetch;
-    int64_t rows;
-  };
-
-  void Start() {
-    row_ = 0;
-    if (now_ < tensors_) each_ = (tensor_[now_].rows + calls_ - 1) / calls_;
-  }
-
-  static constexpr int kMost = 8;
-  Tensor tensor_[kMost] = {};
-  int tensors_ = 0, now_ = 0;
-  int64_t calls_ = 1, row_ = 0, each_ = 0;
-};
-
 /// One run of a scan: for each token t in turn
 ///   S = decay_t S + sum_w key_w,t value_w,t^T,   out_r,t = query_r,t S.
 /// There may be several readers r or several writers w, not both. A run with
@@ -174,7 +103,7 @@ struct ScanRun {
   ScanRows<const float> query, key, value;
   ScanRows<float> out;
   const float* decay = nullptr;  // [count], or null: 1
-  ScanAhead* ahead = nullptr;    // null: there is nothing to fetch
+  RowsAhead* ahead = nullptr;    // null: there is nothing to fetch
   /// Not null: out is multiplied by 1 / (max(query.z, least) + epsilon), which
   /// is written here as well, [readers, kScanRun].
   float* factor = nullptr;

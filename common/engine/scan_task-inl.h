@@ -71,16 +71,10 @@ inline void ZeroRows(const View& view, int64_t b, int64_t h, Interval rows) {
 }
 
 // Has the next run's rows of a head, in the scan's order, fetched in this one.
-template <class T, class AnyView>
-void AddAhead(const AnyView& view, int64_t b, int64_t h, const Tokens& now,
-              ScanAhead& ahead) {
-  const int64_t row = now.reverse ? now.first - 1 : now.first + now.count;
-  const int64_t rows = now.reverse ? row + 1 : view.len - row;
-  if (row < 0 || rows <= 0) return;
-  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
-  ahead.Add(reinterpret_cast<const char*>(view.template Row<T>(b, h, row)),
-            (now.reverse ? -1 : 1) * view.row_stride * kBytes,
-            view.dim * kBytes, std::min(rows, kScanRun));
+inline void AddAhead(const ConstView& view, int64_t b, int64_t h,
+                     const Tokens& now, RowsAhead& ahead) {
+  ahead.Add(view, b, h, now.reverse ? now.first - 1 : now.first + now.count,
+            now.reverse, kScanRun);
 }
 
 // Rows of zeros, for a state that fades, or stays, while nothing is written.

@@ -48,7 +48,7 @@ struct ScanTileArgs {
   float* recent;
   int64_t rows;
   const ScanDecay* decay;
-  ScanFetch fetch;
+  LineFetch fetch;
 };
 
 template <int kTokens, int kVectors>
@@ -105,7 +105,7 @@ HWY_NOINLINE void ScanTile(const ScanTileArgs& a) {
   const float* key = a.key;
   const float* total = a.total;
   float* recent = a.recent;
-  const ScanFetch fetch = a.fetch;
+  const LineFetch fetch = a.fetch;
   HWY_UNROLL(1)
   for (int64_t i = 0; i < a.rows; ++i) {
     fetch.Fetch(i);
