@@ -57,47 +57,71 @@ HWY_INLINE hn::Mask<D> Far(const QueryRows& q, const KeyBlock& k, int64_t j) {
 }
 
 HWY_INLINE V Tanh(const QueryRows& q, const KeyBlock& k, int64_t u, int64_t j) {
-  const V x = hn::Add(hn::Set(d, q.raw[u]), hn::Load(d, k.raw + u * kKeys + j));
+  const V x = hn::Add(hn::Set(d, q.raw[u]), hn::Load(d, k.raw + u * kUnit + j));
   return saccade::HWY_NAMESPACE::TanhAndSlope<D>(d, x).value;
 }
 
 // 1 + e^2(q+k) of unit u.
 HWY_INLINE V Denominator(const QueryRows& q, const float* power, int64_t u) {
-  return hn::MulAdd(hn::Set(d, q.power[u]), hn::Load(d, power + u * kKeys),
+  return hn::MulAdd(hn::Set(d, q.power[u]), hn::Load(d, power + u * kUnit),
                     hn::Set(d, 1.0f));
 }
 
-// sum_u w_u / (1 + e^2(q+k)) for the keys whose powers begin at `power`.
-HWY_INLINE V Shares(const Weights& w, const QueryRows& q, const float* power) {
-  V sum = hn::Zero(d);
+// sum_u w_u / (1 + e^2(q+k)) of kRows queries for the keys whose powers begin
+// at `power`.
+template <int kRows>
+HWY_INLINE void Shares(const Weights& w, const QueryRows& q, const float* power,
+                       V (&sum)[kRows]) {
+  for (V& x : sum) x = hn::Zero(d);
   for (int64_t u = 0; u < w.units; u += 4) {
-    const V a = Denominator(q, power, u), b = Denominator(q, power, u + 1);
-    const V c = Denominator(q, power, u + 2), e = Denominator(q, power, u + 3);
-    const V ab =
-        hn::MulAdd(hn::Set(d, w.w[u]), b, hn::Mul(hn::Set(d, w.w[u + 1]), a));
-    const V ce = hn::MulAdd(hn::Set(d, w.w[u + 2]), e,
-                            hn::Mul(hn::Set(d, w.w[u + 3]), c));
-    const V under = hn::Mul(a, b), other = hn::Mul(c, e);
-    const V over = hn::MulAdd(ab, other, hn::Mul(ce, under));
-    sum = hn::Add(sum, hn::Div(over, hn::Mul(under, other)));
+    V k[4];
+    for (int n = 0; n < 4; ++n) k[n] = hn::Load(d, power + (u + n) * kUnit);
+    HWY_UNROLL(2)
+    for (int r = 0; r < kRows; ++r) {
+      const float* const by = q.power + r * w.units + u;
+      V x[4];
+      HWY_UNROLL(4)
+      for (int n = 0; n < 4; ++n)
+        x[n] = hn::MulAdd(hn::Set(d, by[n]), k[n], hn::Set(d, 1.0f));
+      const V ab = hn::MulAdd(hn::Set(d, w.w[u]), x[1],
+                              hn::Mul(hn::Set(d, w.w[u + 1]), x[0]));
+      const V ce = hn::MulAdd(hn::Set(d, w.w[u + 2]), x[3],
+                              hn::Mul(hn::Set(d, w.w[u + 3]), x[2]));
+      const V under = hn::Mul(x[0], x[1]), other = hn::Mul(x[2], x[3]);
+      const V over = hn::MulAdd(ab, other, hn::Mul(ce, under));
+      sum[r] = hn::Add(sum[r], hn::Div(over, hn::Mul(under, other)));
+    }
   }
-  return sum;
 }
 
-void ScoresOf(const Weights& w, const QueryRows& q, const KeyBlock& k,
-              Interval keys, float* s) {
+// Of the keys in one vector.
+template <int kRows>
+HWY_INLINE void ScoresAt(const Weights& w, const QueryRows& q,
+                         const KeyBlock& k, int64_t j, float* s) {
+  V sum[kRows];
+  Shares<kRows>(w, q, k.power + j, sum);
+  for (int r = 0; r < kRows; ++r) {
+    V score = hn::NegMulAdd(hn::Set(d, 2.0f), sum[r], hn::Set(d, w.sum));
+    const QueryRows row = q.At(r, w.units);
+    const auto far = Far(row, k, j);
+    if (HWY_UNLIKELY(!hn::AllFalse(d, far))) {
+      V exact = hn::Zero(d);
+      for (int64_t u = 0; u < w.units; ++u)
+        exact = hn::MulAdd(hn::Set(d, w.w[u]), Tanh(row, k, u, j), exact);
+      score = hn::IfThenElse(far, exact, score);
+    }
+    hn::Store(score, d, s + r * kKeys + j);
+  }
+}
+
+void ScoresOf(const Weights& w, const QueryRows& q, int64_t rows,
+              const KeyBlock& k, Interval keys, float* s) {
   const Interval whole = Cover(keys);
   for (int64_t j = whole.begin; j < whole.end; j += Step()) {
-    V score = hn::NegMulAdd(hn::Set(d, 2.0f), Shares(w, q, k.power + j),
-                            hn::Set(d, w.sum));
-    const auto far = Far(q, k, j);
-    if (HWY_UNLIKELY(!hn::AllFalse(d, far))) {
-      V sum = hn::Zero(d);
-      for (int64_t u = 0; u < w.units; ++u)
-        sum = hn::MulAdd(hn::Set(d, w.w[u]), Tanh(q, k, u, j), sum);
-      score = hn::IfThenElse(far, sum, score);
-    }
-    hn::Store(score, d, s + j);
+    int64_t r = 0;
+    for (; r + 2 <= rows; r += 2)
+      ScoresAt<2>(w, q.At(r, w.units), k, j, s + r * kKeys);
+    for (; r < rows; ++r) ScoresAt<1>(w, q.At(r, w.units), k, j, s + r * kKeys);
   }
 }
 
@@ -238,7 +262,7 @@ void AddUnitsTo(const Weights& w, const QueryRows& q, const KeyBlock& k,
       const auto none = hn::Eq(own, hn::Zero(d));
       for (int n = 0; n < 4; ++n)
         sums[n].Add(own, hn::IfThenZeroElse(none, r[n]), by[n],
-                    dk + (u + n) * kKeys + j);
+                    dk + (u + n) * kUnit + j);
     }
     for (int n = 0; n < 4; ++n)
       sums[n].Store(w.w[u + n], total, dq + u + n, dw + u + n);
@@ -266,9 +290,9 @@ HWY_EXPORT(AddUnitsTo);
 void Powers(const float* x, int64_t n, float* power) {
   HWY_DYNAMIC_DISPATCH(PowersOf)(x, n, power);
 }
-void Scores(const Weights& w, const QueryRows& q, const KeyBlock& k,
-            Interval keys, float* s) {
-  HWY_DYNAMIC_DISPATCH(ScoresOf)(w, q, k, keys, s);
+void Scores(const Weights& w, const QueryRows& q, int64_t rows,
+            const KeyBlock& k, Interval keys, float* s) {
+  HWY_DYNAMIC_DISPATCH(ScoresOf)(w, q, rows, k, keys, s);
 }
 float Largest(const float* s, Interval keys) {
   return HWY_DYNAMIC_DISPATCH(LargestOf)(s, keys);

@@ -16,8 +16,11 @@
 
 namespace saccade::additive {
 
-constexpr int64_t kKeys = 256;     // of a block
-constexpr int64_t kQueries = 4;    // that share reads of values
+constexpr int64_t kKeys = 256;  // of a block
+// Floats from a unit's keys to the next one's: not a power of two, so that all
+// units of some keys stay in the first-level cache for a few queries.
+constexpr int64_t kUnit = kKeys + 16;
+constexpr int64_t kQueries = 4;    // that share reads of keys and values
 constexpr float kMostSum = 10.5f;  // (1 + e^21)^4 is 3e36
 
 /// Units, padded so that groups of four need no tail; the padding's w is 0.
@@ -28,10 +31,10 @@ constexpr int64_t PaddedRow(int64_t dim) { return (dim + 15) / 16 * 16; }
 /// A block of keys. Those behind the last are 0.
 struct KeyBlock {
   KeyBlock(Arena& a, int64_t units)
-      : raw(a.Take<float>(units * kKeys)),
-        power(a.Take<float>(units * kKeys)),
+      : raw(a.Take<float>(units * kUnit)),
+        power(a.Take<float>(units * kUnit)),
         most(a.Take<float>(kKeys)) {}
-  float* raw;    // [units][kKeys]
+  float* raw;    // [units][kKeys], rows kUnit apart
   float* power;  // e^2k
   float* most;   // of |k|, each key's; not a number where the key holds one
 };
@@ -62,10 +65,10 @@ struct Weights {
 /// power = e^2x, n of them.
 void Powers(const float* x, int64_t n, float* power);
 
-/// s[j] for keys j of the block in `keys`, of query 0; beside them what is
-/// there is overwritten, to whole vectors.
-void Scores(const Weights& w, const QueryRows& q, const KeyBlock& k,
-            Interval keys, float* s);
+/// s[r][j] of `rows` queries for keys j of the block in `keys`, rows kKeys
+/// apart; beside them what is there is overwritten, to whole vectors.
+void Scores(const Weights& w, const QueryRows& q, int64_t rows,
+            const KeyBlock& k, Interval keys, float* s);
 
 /// s[j] = e^(s[j] - top) for `keys`; returns the sum. Largest: of s.
 float Exponentials(float* s, Interval keys, float top);
@@ -89,7 +92,7 @@ void AddValueGradients(const float* p, const float* dout, Interval keys,
                        int64_t dim, float* dv);
 
 /// What one query's ds makes of gradients: dq[u] += of its row, dk [units]
-/// [kKeys] += of the block, dw[u] += of weights.
+/// [kKeys] += of the block, rows kUnit apart, dw[u] += of weights.
 void AddUnits(const Weights& w, const QueryRows& q, const KeyBlock& k,
               Interval keys, const float* ds, float* dq, float* dk, double* dw);
 

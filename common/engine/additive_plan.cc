@@ -20,6 +20,7 @@ namespace {
 using additive::KeyBlock;
 using additive::kKeys;
 using additive::kQueries;
+using additive::kUnit;
 using additive::QueryRows;
 
 constexpr int64_t kTask = 32;      // queries of a forward task
@@ -110,7 +111,7 @@ class AdditivePlan final : public Plan {
           p(a.Take<float>(kKeys)),
           ds(a.Take<float>(kKeys)),
           v(a.Take<float>(width * kKeys)),
-          dk(a.Take<float>(units * kKeys)),
+          dk(a.Take<float>(units * kUnit)),
           dv(a.Take<float>(kKeys * width)) {}
     QueryRows q;
     float *dout, *row, *p, *ds, *v, *dk, *dv;
@@ -194,18 +195,18 @@ class AdditivePlan final : public Plan {
       const int64_t head = task / used, first = task % used * kKeys;
       const KeyBlock& block = shared.keys[head * blocks_ + task % used];
       const int64_t n = std::min(kKeys, c.keys - first);
-      std::fill_n(block.raw, units_ * kKeys, 0.0f);
+      std::fill_n(block.raw, units_ * kUnit, 0.0f);
       std::fill_n(block.most, kKeys, 0.0f);
       for (int64_t j = 0; j < n; ++j) {
         const T* const row =
             c.k.Row<T>(head / p.kv_heads, head % p.kv_heads, first + j);
         for (int64_t u = 0; u < p.qk_dim; ++u) {
           const float x = Get(row[u]);
-          block.raw[u * kKeys + j] = x;
+          block.raw[u * kUnit + j] = x;
           block.most[j] = Most(block.most[j], x);
         }
       }
-      additive::Powers(block.raw, units_ * kKeys, block.power);
+      additive::Powers(block.raw, units_ * kUnit, block.power);
     });
   }
 
@@ -222,8 +223,8 @@ class AdditivePlan final : public Plan {
       const Interval keys =
           Interval{n * kKeys, (n + 1) * kKeys}.Cut({past, past + k.len});
       if (keys.begin == n * kKeys) {
-        std::fill_n(block.raw, units_ * kKeys, 0.0f);
-        std::fill_n(block.power, units_ * kKeys, 0.0f);
+        std::fill_n(block.raw, units_ * kUnit, 0.0f);
+        std::fill_n(block.power, units_ * kUnit, 0.0f);
         std::fill_n(block.most, kKeys, 0.0f);
       }
       for (int64_t key = keys.begin; key < keys.end; ++key) {
@@ -238,13 +239,13 @@ class AdditivePlan final : public Plan {
           const int64_t count = std::min(kAtOnce, p.qk_dim - u);
           for (int64_t x = 0; x < count; ++x) {
             some[x] = Get(row[u + x]);
-            raw[(u + x) * kKeys] = some[x];
+            raw[(u + x) * kUnit] = some[x];
             most = Most(most, some[x]);
           }
           additive::Powers(some, count, some);
-          for (int64_t x = 0; x < count; ++x) power[(u + x) * kKeys] = some[x];
+          for (int64_t x = 0; x < count; ++x) power[(u + x) * kUnit] = some[x];
         }
-        for (int64_t u = p.qk_dim; u < units_; ++u) power[u * kKeys] = 1;
+        for (int64_t u = p.qk_dim; u < units_; ++u) power[u * kUnit] = 1;
       }
     });
   }
@@ -275,7 +276,7 @@ class AdditivePlan final : public Plan {
   void AddBlock(const additive::Weights& w, const KeyBlock& block,
                 Interval block_keys, int64_t position, int64_t row, int64_t n,
                 const ForwardSlot& s) const {
-    Interval common{0, kKeys}, seen[kQueries];
+    Interval common{0, kKeys}, any, seen[kQueries];
     for (int64_t r = 0; r < n; ++r) {
       const Interval keys = Keys(position + row + r, block_keys);
       seen[r] = keys.empty() ? Interval{}
@@ -283,8 +284,14 @@ class AdditivePlan final : public Plan {
                                         keys.end - block_keys.begin};
       common = common.Cut(seen[r]);
       if (keys.empty()) continue;
+      any = any.empty() ? seen[r]
+                        : Interval{std::min(any.begin, seen[r].begin),
+                                   std::max(any.end, seen[r].end)};
+    }
+    additive::Scores(w, s.q.At(row, units_), n, block, any, s.p);
+    for (int64_t r = 0; r < n; ++r) {
+      if (seen[r].empty()) continue;
       float* const p = s.p + r * kKeys;
-      additive::Scores(w, s.q.At(row + r, units_), block, seen[r], p);
       float& top = s.top[row + r];
       const float largest = additive::Largest(p, seen[r]);
       const float before = top;
@@ -412,7 +419,7 @@ class AdditivePlan final : public Plan {
       LoadQuery(c, shared, b, h, row, s.q);
       std::fill_n(s.dout, width_, 0.0f);
       LoadRow<T>(dout, b, h, row, s.dout);
-      additive::Scores(w, s.q, block, keys, s.p);
+      additive::Scores(w, s.q, 1, block, keys, s.p);
       additive::Exponentials(s.p, keys, lse[at]);
       additive::ScoreGradients(s.p, s.dout, sums.delta + at, s.v, p.v_dim, keys,
                                s.ds);
@@ -444,7 +451,7 @@ class AdditivePlan final : public Plan {
         const T* const row = c.v.Row<T>(b, kv, keys.begin + j);
         for (int64_t e = 0; e < p.v_dim; ++e) s.v[e * kKeys + j] = Get(row[e]);
       }
-      std::fill_n(s.dk, units_ * kKeys, 0.0f);
+      std::fill_n(s.dk, units_ * kUnit, 0.0f);
       std::fill_n(s.dv, kKeys * width_, 0.0f);
       for (int64_t g = 0; g < group; ++g)
         BackHead(c, dout, lse, shared, block, keys, b, kv * group + g, sums,
@@ -452,7 +459,7 @@ class AdditivePlan final : public Plan {
       for (int64_t j = 0; j < keys.size(); ++j) {
         T* const dk = grad.dk.template Row<T>(b, kv, keys.begin + j);
         T* const dv = grad.dv.template Row<T>(b, kv, keys.begin + j);
-        for (int64_t u = 0; u < p.qk_dim; ++u) Put(s.dk[u * kKeys + j], dk + u);
+        for (int64_t u = 0; u < p.qk_dim; ++u) Put(s.dk[u * kUnit + j], dk + u);
         for (int64_t e = 0; e < p.v_dim; ++e) Put(s.dv[j * width_ + e], dv + e);
       }
     }
