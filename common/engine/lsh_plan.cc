@@ -295,6 +295,19 @@ class LshPlan final : public Plan {
             .kv_end = keys};
   }
 
+  // Asks for a row that comes soon: rows lie where a hash has put them, and
+  // nothing but this finds them ahead of time.
+  static void Ask(const void *row, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64)
+      __builtin_prefetch(static_cast<const char *>(row) + at, 0, 2);
+  }
+  static void Ask(const float *row, int64_t n) {
+    Ask(static_cast<const void *>(row), n * static_cast<int64_t>(sizeof *row));
+  }
+  static void AskRow(const ConstView &x, int64_t head, int64_t t) {
+    Ask(RowAt(x, head / x.heads, head % x.heads, t), x.dim * SizeOf(x.dtype));
+  }
+
   // A chunk's rows of q, k and v.
   void Gather(const Inputs &in, const float *keys, const int32_t *order,
               int64_t head, const Chunk &chunk, const Block &s) const {
@@ -330,6 +343,14 @@ class LshPlan final : public Plan {
     }
     TileCall call = CallOf(s, rows, keys, position);
     call.out = Contiguous<void>(s.out, DType::kF32, 1, 1, rows, e);
+    for (int64_t n = chunk.first; n < chunk.end; ++n)
+      Ask(f.out + (head * Tokens() + order[n]) * e, e);
+    const int64_t end = std::min(chunk.end + lsh_.chunk, Tokens());
+    for (int64_t n = chunk.end; n < end; ++n) {
+      Ask(f.keys + (head * Tokens() + order[n]) * d, d);
+      AskRow(in.q, head, order[n]);
+      AskRow(in.v, head, order[n]);
+    }
     TileForward(spec_, call, scratch.subspan(s.used), Serial());
     for (int64_t n = 0; n < own; ++n) {
       const int64_t row = head * Tokens() + order[chunk.first + n];
