@@ -96,6 +96,15 @@ TEST_CASE("content beside none: bits in order, and recall at chance") {
   CHECK(run(2.5, 2.51, 2.51, 2.7, 0.04) == "fail");
   CHECK(run(2.5, 2.51, 2.6, 2.59, 0.04) == "fail");
   CHECK(run(2.5, 2.51, 2.6, 2.7, 0.3) == "fail");
+  // Whoever cannot tell values apart may still know which there are: 3 of 26.
+  const auto guess = [](double right) {
+    Run r;
+    for (const int64_t pairs : {4, 8, 14})
+      r.Probe("mqar", "content-free", 64, 0.1, pairs);
+    return r.Probe("mqar", "content-free", 64, right).Verdict(11);
+  };
+  CHECK(guess(0.15) == "pass");
+  CHECK(guess(0.18) == "fail");
   // A part that was not run is said, and the rest is judged.
   const json part = Run().Probe("mqar", "content-free", 64, 0.04).Claim(11);
   CHECK(part["verdict"] == "pass");
@@ -106,9 +115,10 @@ TEST_CASE("content beside none: bits in order, and recall at chance") {
 }
 
 TEST_CASE("a diagonal aligns one rule, scores all") {
-  CHECK(Run().Aligns("diagonal", 0.95, 0.2, 0.3).Verdict(13) == "pass");
-  CHECK(Run().Aligns("diagonal", 0.7, 0.2, 0.3).Verdict(13) == "fail");
-  CHECK(Run().Aligns("diagonal", 0.95, 0.9, 0.3).Verdict(13) == "fail");
+  CHECK(Run().Aligns("diagonal", 0.52, 0.07, 0.5).Verdict(13) == "pass");
+  CHECK(Run().Aligns("diagonal", 0.3, 0.07, 0.5).Verdict(13) == "fail");
+  CHECK(Run().Aligns("diagonal", 0.95, 0.2, 0.5).Verdict(13) == "fail");
+  CHECK(Run().Aligns("diagonal", 0.95, 0.07, 0.9).Verdict(13) == "fail");
   CHECK(Run().Aligns("additive", 0.95, 0.9, 0.9).Verdict(13) == "pass");
   CHECK(Run().Aligns("additive", 0.95, 0.9, 0.7).Verdict(13) == "fail");
   CHECK(Run().Aligns("dot", 0.95, 0.9, 0.9).Verdict(13) == "pass");

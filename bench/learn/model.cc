@@ -26,16 +26,24 @@ int64_t AttentionSize(const Variant& variant, int64_t width, int64_t heads,
   return width * (cols + heads * v_dim) + (layer.shared_qk ? 4 * qk : 0);
 }
 
+// For how many positions the variant learns rows of their own; 0: none.
+int64_t LearnedPlaces(const Spec& spec) {
+  const Variant& variant = *spec.variant;
+  if (variant.parameters == nullptr) return 0;
+  for (const Knob& knob : variant.knobs) {
+    if (knob.name != "length") continue;
+    const Knobs::Entry* const given = spec.knobs.Find("length");
+    return static_cast<int64_t>(given ? given->number : knob.initial);
+  }
+  return 0;
+}
+
 // Numbers that all heads learn within the variant; but for rows of positions,
-// of which there are as many as a knob says, and which come on top as learned
-// embeddings do.
+// which come on top as learned embeddings do.
 int64_t LearnedSize(const Spec& spec, int64_t heads, int64_t qk_dim,
                     int64_t v_dim) {
   const Variant& variant = *spec.variant;
-  if (variant.parameters == nullptr ||
-      std::any_of(variant.knobs.begin(), variant.knobs.end(),
-                  [](const Knob& knob) { return knob.name == "length"; }))
-    return 0;
+  if (variant.parameters == nullptr || LearnedPlaces(spec) > 0) return 0;
   Problem p;
   p.q_heads = p.kv_heads = heads;
   p.q_len = p.kv_len = 1;
@@ -208,6 +216,12 @@ void Model::AddMlp(const std::string& name, int64_t hidden) {
       static_cast<float>(
           1 / std::sqrt(static_cast<double>(hidden * 2 * options_.layers))));
   units_.push_back(std::move(unit));
+}
+
+int64_t Model::max_len() const {
+  const int64_t places = LearnedPlaces(spec_);
+  if (positions_ < 0) return places;
+  return places > 0 ? std::min(places, options_.train_len) : options_.train_len;
 }
 
 Result<std::vector<Position>> Model::TestPositions(

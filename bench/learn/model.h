@@ -76,7 +76,7 @@ class Model {
   int32_t bos() const { return static_cast<int32_t>(options_.symbols - 1); }
 
   /// The longest sequence the model can read, in tokens; 0: no limit.
-  int64_t max_len() const { return positions_ >= 0 ? options_.train_len : 0; }
+  int64_t max_len() const;
 
   /// Positions to read the model with in place of its own, from text:
   /// "rope:scaling=yarn,factor=16" replaces them, "+logn:length=128" adds to
