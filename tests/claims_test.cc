@@ -120,9 +120,11 @@ TEST_CASE("a diagonal aligns one rule, scores all") {
   CHECK(Run().Aligns("diagonal", 0.95, 0.2, 0.5).Verdict(13) == "fail");
   CHECK(Run().Aligns("diagonal", 0.95, 0.07, 0.9).Verdict(13) == "fail");
   CHECK(Run().Aligns("additive", 0.95, 0.9, 0.9).Verdict(13) == "pass");
-  CHECK(Run().Aligns("additive", 0.95, 0.9, 0.7).Verdict(13) == "fail");
+  CHECK(Run().Aligns("additive", 0.8, 0.58, 0.9).Verdict(13) == "pass");
+  CHECK(Run().Aligns("additive", 0.95, 0.4, 0.9).Verdict(13) == "fail");
+  CHECK(Run().Aligns("additive", 0.95, 0.9, 0.5).Verdict(13) == "fail");
   CHECK(Run().Aligns("dot", 0.95, 0.9, 0.9).Verdict(13) == "pass");
-  CHECK(Run().Aligns("dot", 0.7, 0.9, 0.9).Verdict(13) == "fail");
+  CHECK(Run().Aligns("dot", 0.4, 0.9, 0.9).Verdict(13) == "fail");
 }
 
 TEST_CASE("the delta rule lies between a sum and softmax") {
