@@ -149,7 +149,7 @@ TEST_CASE("shards put together are one run, assertions and all") {
   const Run merged = Read(folder / "merged");
   CHECK(Measured(merged) == Measured(whole));
   CHECK(Claims(merged) == Claims(whole));
-  CHECK(Claims(merged).size() == 12);
+  CHECK(Claims(merged).size() == 15);
   CHECK(merged.records.back().ok());
   CHECK(!merged.header.Has("shard"));
   CHECK(Mentions(merged.header.Text("note"), "2 shards"));
