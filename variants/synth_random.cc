@@ -26,6 +26,7 @@
 
 #include "content_free.h"
 #include "engine/score_table.h"
+#include "even.h"
 #include "oracle.h"
 
 namespace saccade::variants {
@@ -38,18 +39,8 @@ int64_t LengthOf(const Problem &p) { return p.knobs.Int("length"); }
 
 int64_t Parameters(const Problem &p) { return LengthOf(p) * LengthOf(p); }
 
-// Even in -sqrt(3) .. sqrt(3): splitmix64, its upper half.
 void Start(const Problem &p, int64_t head, float *to) {
-  constexpr float kStep = 1.73205081f * 0x1p-31f;
-  const int64_t n = Parameters(p);
-  const auto first = static_cast<uint64_t>(head * n);
-  for (int64_t at = 0; at < n; ++at) {
-    uint64_t x = (first + static_cast<uint64_t>(at) + 1) * 0x9E3779B97F4A7C15;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-    to[at] =
-        kStep * static_cast<float>(static_cast<int32_t>((x ^ (x >> 31)) >> 32));
-  }
+  DrawEven(head * Parameters(p), Parameters(p), 1, to);
 }
 
 std::vector<float> StartOf(const Problem &p) {
