@@ -15,7 +15,7 @@ namespace {
 
 Problem Inner(const Problem &p, const LearnedRows &rows) {
   Problem inner = p;
-  inner.qk_dim = rows.width;
+  inner.qk_dim = rows.width + (rows.content ? p.qk_dim : 0);
   inner.scale = 1;
   return inner;
 }
@@ -42,21 +42,35 @@ class LearnedRowsPlan final : public Plan {
     return "learned rows, then " + inner_->Describe();
   }
 
-  // Gradients by the rows of every sequence.
-  struct Sums {
-    Sums(Arena &a, const Problem &p, const LearnedRows &rows)
-        : dk(a.Take<float>(p.batch * p.kv_heads * p.kv_len * rows.width)),
-          dq(a.Take<float>(
-              rows.queries ? p.batch * p.q_heads * p.q_len * rows.width : 0)),
-          used(a.used()) {}
-    float *dk, *dq;
+  // Rows that the inner plan has of queries and keys and that nobody else has:
+  // their gradients, or, where learned rows stand behind others, they too.
+  struct Own {
+    Own(Arena &a, const Problem &p, const LearnedRows &rows) {
+      const int64_t width = Inner(p, rows).qk_dim;
+      if (rows.queries || rows.content)
+        q = Contiguous<void>(
+            a.Take<float>(p.batch * p.q_heads * p.q_len * width), DType::kF32,
+            p.batch, p.q_heads, p.q_len, width);
+      k = Contiguous<void>(
+          a.Take<float>(p.batch * p.kv_heads * p.kv_len * width), DType::kF32,
+          p.batch, p.kv_heads, p.kv_len, width);
+      used = a.used();
+    }
+    View q = {}, k;
     size_t used;
   };
+  size_t OwnBytes() const {
+    Arena a;
+    return Own(a, problem_, rows_).used;
+  }
+  // Of what forward reads.
+  size_t JoinedBytes() const { return rows_.content ? OwnBytes() : 0; }
 
   Footprint DoMemory(int slots) const override {
-    Arena sums;
     Footprint f = inner_->Memory(slots);
-    f.backward_scratch += Sums(sums, problem_, rows_).used;
+    f.forward_scratch += JoinedBytes();
+    f.extend_scratch += JoinedBytes();
+    f.backward_scratch += OwnBytes() + JoinedBytes();
     f.sequences_scratch = 0;
     if (f.state > 0) f.state += kAlign;
     return f;
@@ -79,12 +93,34 @@ class LearnedRowsPlan final : public Plan {
             .head_stride = given ? in.bias.head_stride : rows_.Numbers(),
             .row_stride = rows_.width};
   }
-  Inputs WithRows(const Inputs &in, int64_t q_position,
-                  int64_t k_position) const {
+  // Rows by * left, and right behind them.
+  static View Join(const ConstView &left, float by, const ConstView &right,
+                   View to, Exec &exec) {
+    to.len = left.len;
+    ForRowRuns(to, exec, [&](int64_t b, int64_t h, int64_t first, int64_t end) {
+      for (int64_t t = first; t < end; ++t) {
+        const float *const from = left.Row<float>(b, h, t);
+        float *const row = to.Row<float>(b, h, t);
+        for (int64_t c = 0; c < left.dim; ++c) row[c] = by * from[c];
+        std::copy_n(right.Row<float>(b, h, t), right.dim, row + left.dim);
+      }
+    });
+    return to;
+  }
+  // What the inner plan reads; `room`: JoinedBytes().
+  Inputs WithRows(const Inputs &in, int64_t q_position, int64_t k_position,
+                  Bytes room, Exec &exec) const {
     Inputs with = in;
     with.bias = {};
     with.k = Rows(in, false, k_position, in.k.len);
     if (rows_.queries) with.q = Rows(in, true, q_position, in.q.len);
+    if (!rows_.content) return with;
+    if (!rows_.queries) with.q = in.extra[0];
+    with.extra = {};
+    Arena arena(room);
+    const Own own(arena, problem_, rows_);
+    with.q = Join(in.q, problem_.scale, with.q, own.q, exec);
+    with.k = Join(in.k, 1, with.k, own.k, exec);
     return with;
   }
 
@@ -93,45 +129,66 @@ class LearnedRowsPlan final : public Plan {
 
   void DoForward(const Inputs &in, const Outputs &out, Bytes saved,
                  Bytes scratch, Exec &exec) const override {
-    Done(inner_->Forward(WithRows(in, QueryOffset(problem_), 0), out, saved,
-                         scratch, exec));
+    const size_t joined = JoinedBytes();
+    Done(inner_->Forward(
+        WithRows(in, QueryOffset(problem_), 0, scratch.first(joined), exec),
+        out, saved, scratch.subspan(joined), exec));
   }
 
-  // Rows of a head from `position` on += those of all sequences.
-  void AddUp(const float *sums, int64_t len, int64_t position, int64_t head,
+  // Learned rows of a head from `position` on += those of all sequences, the
+  // last columns of `sums`.
+  void AddUp(const View &sums, int64_t position, int64_t head,
              float *to) const {
-    const int64_t size = len * rows_.width;
-    float *const at = to + position * rows_.width;
-    for (int64_t b = 0; b < problem_.batch; ++b) {
-      const float *const from = sums + (b * problem_.q_heads + head) * size;
-      for (int64_t n = 0; n < size; ++n) at[n] += from[n];
-    }
+    const int64_t width = rows_.width;
+    for (int64_t b = 0; b < problem_.batch; ++b)
+      for (int64_t t = 0; t < sums.len; ++t) {
+        const float *const from =
+            sums.Row<float>(b, head, t) + sums.dim - width;
+        float *const at = to + (position + t) * width;
+        for (int64_t n = 0; n < width; ++n) at[n] += from[n];
+      }
+  }
+
+  // to = by * columns of `from` from `first` on.
+  static void TakeColumns(const View &from, int64_t first, float by,
+                          const View &to, Exec &exec) {
+    ForRowRuns(to, exec, [&](int64_t b, int64_t h, int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t)
+        for (int64_t c = 0; c < to.dim; ++c)
+          to.Row<float>(b, h, t)[c] = by * from.Row<float>(b, h, t)[first + c];
+    });
   }
 
   void DoBackward(const Inputs &in, const Upstream &up, const Gradients &grad,
                   Bytes scratch, Exec &exec) const override {
     const Problem &p = problem_;
     Arena arena(scratch);
-    const Sums sums(arena, p, rows_);
+    const Own sums(arena, p, rows_);
+    scratch = scratch.subspan(sums.used);
+    const Bytes room = scratch.first(JoinedBytes());
     Gradients own = grad;
     own.dbias = {};
-    own.dk = Contiguous<void>(sums.dk, DType::kF32, p.batch, p.kv_heads,
-                              p.kv_len, rows_.width);
-    if (rows_.queries)
-      own.dq = Contiguous<void>(sums.dq, DType::kF32, p.batch, p.q_heads,
-                                p.q_len, rows_.width);
-    Done(inner_->Backward(WithRows(in, QueryOffset(p), 0), up, own,
-                          scratch.subspan(sums.used), exec));
-    ZeroRows(grad.dk, exec);
-    if (rows_.queries) ZeroRows(grad.dq, exec);
+    own.dk = sums.k;
+    if (sums.q.data != nullptr) own.dq = sums.q;
+    if (rows_.content) own.dextra = {};
+    Done(inner_->Backward(WithRows(in, QueryOffset(p), 0, room, exec), up, own,
+                          scratch.subspan(room.size()), exec));
+    if (rows_.content) {
+      TakeColumns(sums.q, 0, p.scale, grad.dq, exec);
+      TakeColumns(sums.k, 0, 1, grad.dk, exec);
+      if (!rows_.queries)
+        TakeColumns(sums.q, p.qk_dim, 1, grad.dextra[0], exec);
+    } else {
+      ZeroRows(grad.dk, exec);
+      if (rows_.queries) ZeroRows(grad.dq, exec);
+    }
     if (grad.dbias.data == nullptr) return;
     exec.For(p.q_heads, [&](int64_t h, int) {
       float *const to = grad.dbias.Row<float>(0, h, 0);
       std::fill_n(to, rows_.Numbers(), 0.0f);
-      AddUp(sums.dk, p.kv_len, 0, h, to);
+      AddUp(sums.k, 0, h, to);
       if (rows_.queries)
-        AddUp(sums.dq, p.q_len, QueryOffset(p), h,
-              to + rows_.length * rows_.width);
+        AddUp(sums.q, QueryOffset(p), h, to + rows_.length * rows_.width);
     });
   }
 
@@ -144,8 +201,10 @@ class LearnedRowsPlan final : public Plan {
                   Bytes scratch, Exec &exec) const override {
     int64_t tokens;
     std::memcpy(&tokens, state.data(), sizeof tokens);
-    const Status status = inner_->Extend(WithRows(fresh, tokens, tokens), out,
-                                         state.subspan(kAlign), scratch, exec);
+    const size_t joined = JoinedBytes();
+    const Status status = inner_->Extend(
+        WithRows(fresh, tokens, tokens, scratch.first(joined), exec), out,
+        state.subspan(kAlign), scratch.subspan(joined), exec);
     if (!status.ok()) return status;
     tokens += fresh.q.len;
     std::memcpy(state.data(), &tokens, sizeof tokens);
@@ -194,19 +253,26 @@ RowsOracle::RowsOracle(const Problem &p, const LearnedRows &rows,
   const auto number = [&](int64_t n) {
     return in.bias ? in.bias[n] : double{start[n]};
   };
-  const int64_t offset = QueryOffset(p);
-  const auto fill = [&](int64_t from, int64_t first, int64_t len,
-                        std::vector<double> *to) {
+  // Rows of all heads: those of `left` times `by`, if there are such, then
+  // those of `right`, or learned ones.
+  const auto fill = [&](const double *left, double by, const double *right,
+                        int64_t from, int64_t len, std::vector<double> *to) {
     for (int64_t head = 0; head < p.batch * p.q_heads; ++head)
-      for (int64_t n = 0; n < len * rows.width; ++n)
-        to->push_back(number(head % p.q_heads * rows.Numbers() + from +
-                             first * rows.width + n));
+      for (int64_t t = 0; t < len; ++t) {
+        for (int64_t c = 0; rows.content && c < p.qk_dim; ++c)
+          to->push_back(by * left[(head * len + t) * p.qk_dim + c]);
+        for (int64_t c = 0; c < rows.width; ++c)
+          to->push_back(right ? right[(head * len + t) * rows.width + c]
+                              : number(head % p.q_heads * rows.Numbers() +
+                                       (from + t) * rows.width + c));
+      }
   };
-  fill(0, 0, p.kv_len, &k);
+  fill(in.k, 1, nullptr, 0, p.kv_len, &k);
   inputs.k = k.data();
   inputs.bias = nullptr;
-  if (!rows.queries) return;
-  fill(rows.length * rows.width, offset, p.q_len, &q);
+  if (!rows.queries && !rows.content) return;
+  fill(in.q, p.scale, rows.queries ? nullptr : in.extra[0],
+       rows.length + QueryOffset(p), p.q_len, &q);
   inputs.q = q.data();
 }
 

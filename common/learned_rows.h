@@ -14,8 +14,12 @@ namespace saccade {
 /// of queries, where these are learned.
 struct LearnedRows {
   bool queries = false;  // beside keys
-  int64_t width = 0;     // as q's where queries are not learned
-  int64_t length = 0;    // positions that there are rows for
+  /// Scores are the sum of what q and k say, scaled, and of what learned keys
+  /// say of learned queries or, where these are not learned, of the first extra
+  /// input, rows of queries of that width.
+  bool content = false;
+  int64_t width = 0;   // as q's where queries are not learned
+  int64_t length = 0;  // positions that there are rows for
   int64_t Numbers() const { return (queries ? 2 : 1) * length * width; }
 };
 
@@ -24,7 +28,8 @@ struct LearnedRows {
 void DrawRows(const LearnedRows &rows, int64_t head, double deviation,
               float *to);
 
-/// The description of softmax(q_i.k_j) with such rows, without a scale.
+/// The description of softmax(q_i.k_j) with such rows, without a scale, which
+/// the plan sees to.
 TileSpec LearnedRowsSpec(const Problem &problem, const LearnedRows &rows);
 
 /// A plan of it, f32 only: Inputs::bias holds the numbers. What is learned is
