@@ -13,9 +13,14 @@
 namespace saccade {
 namespace {
 
+// Of the rows that the inner plan has of queries and keys.
+int64_t InnerWidth(const Problem &p, const LearnedRows &rows) {
+  return rows.width + (rows.content ? p.qk_dim : 0);
+}
+
 Problem Inner(const Problem &p, const LearnedRows &rows) {
   Problem inner = p;
-  inner.qk_dim = rows.width + (rows.content ? p.qk_dim : 0);
+  inner.qk_dim = InnerWidth(p, rows);
   inner.scale = 1;
   return inner;
 }
@@ -46,7 +51,7 @@ class LearnedRowsPlan final : public Plan {
   // their gradients, or, where learned rows stand behind others, they too.
   struct Own {
     Own(Arena &a, const Problem &p, const LearnedRows &rows) {
-      const int64_t width = Inner(p, rows).qk_dim;
+      const int64_t width = InnerWidth(p, rows);
       if (rows.queries || rows.content)
         q = Contiguous<void>(
             a.Take<float>(p.batch * p.q_heads * p.q_len * width), DType::kF32,
