@@ -50,8 +50,7 @@ TEST_CASE("apply gives what the oracle gives, of every variant") {
     for (int round = 0; round < 3; ++round) {
       CheckCase c{.variant = v, .problem = RandomProblem(*v, rng)};
       // Some refuse the smallest: of a single value a norm leaves nothing.
-      while (!MakePlan(*v, c.problem).ok())
-        c.problem = RandomProblem(*v, rng);
+      while (!MakePlan(*v, c.problem).ok()) c.problem = RandomProblem(*v, rng);
       c.pass = Pass::kBackward;
       c.seed = rng.Next();
       const Result<Problem> resolved = Resolve(*v, c.problem);

@@ -16,7 +16,7 @@
 // Ours differs: weights are normalised over what is visible (Graves's are not),
 // and what is beyond the reach counts for nothing: at 6 sigmas, 2e-9 of the
 // whole. A row whose reach holds no visible key is 0. Graves's step, which a
-// network learns and which advances mu_i, is not here.
+// network learns and which advances mu_i, is local.advancing's.
 //
 // Shapes: v [B, Hkv, Tk, e]. Time Tq W e a head, W = 2 reach sigma + 1 or what
 // the mask leaves; decoding holds as many values.
