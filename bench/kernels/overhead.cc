@@ -54,12 +54,17 @@ std::vector<double> Medians(const std::vector<Call>& calls) {
   return medians;
 }
 
-Problem TinyProblem(int64_t batch) {
+// Causal, unless the variant only goes both ways.
+Mask MaskOf(const Variant& variant) {
+  return variant.traits.causal ? Mask::kCausal : Mask::kNone;
+}
+
+Problem TinyProblem(const Variant& variant, int64_t batch) {
   Problem p;
   p.batch = batch;
   p.q_len = p.kv_len = kTokens;
   p.qk_dim = p.v_dim = kWidth;
-  p.mask = Mask::kCausal;
+  p.mask = MaskOf(variant);
   return p;
 }
 
@@ -88,7 +93,7 @@ struct Tensors {
 };
 
 Call OfPlan(const Variant& variant, int64_t batch) {
-  auto made = MakePlan(variant, TinyProblem(batch));
+  auto made = MakePlan(variant, TinyProblem(variant, batch));
   if (!made.ok()) return {};
   const std::shared_ptr<const Plan> plan = std::move(*made);
   const auto t = std::make_shared<Tensors>(batch);
@@ -102,7 +107,8 @@ Call OfPlan(const Variant& variant, int64_t batch) {
 }
 
 Call OfAttention(const Variant& variant) {
-  auto made = Attention::Make(variant.name, TinyProblem(1), /*threads=*/1);
+  auto made =
+      Attention::Make(variant.name, TinyProblem(variant, 1), /*threads=*/1);
   if (!made.ok()) return {};
   const auto attention = std::make_shared<Attention>(std::move(*made));
   const auto t = std::make_shared<Tensors>(1);
@@ -117,7 +123,8 @@ Call OfC(const Variant& variant) {
   problem.batch = problem.q_heads = problem.kv_heads = 1;
   problem.q_len = problem.kv_len = kTokens;
   problem.qk_dim = problem.v_dim = kWidth;
-  problem.mask = SACCADE_MASK_CAUSAL;
+  problem.mask =
+      MaskOf(variant) == Mask::kNone ? SACCADE_MASK_NONE : SACCADE_MASK_CAUSAL;
   saccade_plan* made = nullptr;
   if (saccade_plan_create(std::string(variant.name).c_str(), &problem, &made))
     return {};
