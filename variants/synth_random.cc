@@ -20,67 +20,37 @@
 // Shapes: v [B, H, Tk, e]. Time Tq Tk e a head; forward reads the table's Tq Tk
 // numbers once a sequence, backward (4 Tq Tk e) twice. Decoding holds all
 // values. bf16 is not there: what is learned is f32.
-#include <algorithm>
-#include <string>
+#include <cmath>
 #include <vector>
 
 #include "content_free.h"
 #include "engine/score_table.h"
-#include "even.h"
 #include "oracle.h"
 
 namespace saccade::variants {
 namespace {
-
-// A table for each head; more numbers than this want a machine of their own.
-constexpr int64_t kMostNumbers = int64_t{1} << 30;
 
 int64_t LengthOf(const Problem &p) { return p.knobs.Int("length"); }
 
 int64_t Parameters(const Problem &p) { return LengthOf(p) * LengthOf(p); }
 
 void Start(const Problem &p, int64_t head, float *to) {
-  DrawEven(head * Parameters(p), Parameters(p), 1, to);
-}
-
-std::vector<float> StartOf(const Problem &p) {
-  const int64_t n = Parameters(p);
-  std::vector<float> start(static_cast<size_t>(p.q_heads * n));
-  for (int64_t h = 0; h < p.q_heads; ++h) Start(p, h, start.data() + h * n);
-  return start;
+  DrawScoreTable(head, LengthOf(p), to);
 }
 
 Result<std::unique_ptr<Plan>> MakeRandom(const Problem &p) {
-  const int64_t length = LengthOf(p);
-  const int64_t most = std::max(p.kv_len, TableRow(p) + p.q_len);
-  if (most > length)
-    return Unsupported("the table of scores is for " + std::to_string(length) +
-                       " positions, which the knob length says: these are " +
-                       std::to_string(most));
-  if (Parameters(p) > kMostNumbers / p.q_heads)
-    return Unsupported("tables of scores of " + std::to_string(p.q_heads) +
-                       " heads with length=" + std::to_string(length) +
-                       " hold more than 2^30 numbers");
-  return MakeScoreTablePlan(p, length, StartOf(p));
+  return MakeScoreTablePlan(p, LengthOf(p), /*content=*/false);
 }
 
-// Products with values, and the table.
 Cost RandomCost(const Problem &p) {
   const TileSpec spec = ContentFreeSpec(p);
-  Cost cost = ContentFreeCost(p, spec);
-  const double number = 4 * static_cast<double>(p.q_heads);
-  cost.forward_bytes +=
-      number * VisiblePairs(spec.pattern, QueryOffset(p), p.q_len, p.kv_len);
-  if (cost.decode_bytes > 0)
-    cost.decode_bytes += number * static_cast<double>(VisibleKeys(
-                                      spec.pattern, p.kv_len - 1, p.kv_len));
-  return cost;
+  return WithScoreTable(p, spec, ContentFreeCost(p, spec));
 }
 
 void RandomOracle(const Problem &p, const OracleInputs &in,
                   const OracleOutputs &out) {
   std::vector<float> start;
-  if (in.bias == nullptr) start = StartOf(p);
+  if (in.bias == nullptr) start = ScoreTables(p, LengthOf(p));
   const int64_t length = LengthOf(p);
   oracle::Softmax(
       p, in, out,

@@ -62,9 +62,30 @@ void TableWeights(const Block &x, float *p) {
   }
 }
 
+void AddProductsBlock(const Block &x, const score_table::Content &c, float *kt,
+                      float *to) {
+  const ProductTag d;
+  const int64_t columns =
+      (x.keys + kProductLanes - 1) / kProductLanes * kProductLanes;
+  TransposeRows(c.k, c.k_stride, x.keys, c.dim, kt, kBlock);
+  Product(x.rows, c.dim, columns, {c.q, c.q_stride, 1}, kt, kBlock, to, kBlock,
+          Into::kSet);
+  const auto scale = hn::Set(d, c.scale);
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t j = 0; j < x.keys; j += kProductLanes) {
+      float *const at = to + r * kBlock + j;
+      const float *const table = x.table + r * x.stride + j;
+      HWY_ALIGN float tail[kProductLanes] = {};
+      const int64_t n = std::min(kProductLanes, x.keys - j);
+      if (n < kProductLanes) std::memcpy(tail, table, n * sizeof(float));
+      const auto known = hn::LoadU(d, n < kProductLanes ? tail : table);
+      hn::Store(hn::MulAdd(scale, hn::Load(d, at), known), d, at);
+    }
+}
+
 void AddToTableBlock(const Block &x, const float *v, int64_t v_stride,
                      int64_t values, bool add, float *vt, float *p, float *dp,
-                     float *dtable) {
+                     float *dtable, int64_t dtable_stride) {
   const ProductTag d;
   TableWeights(x, p);
   const int64_t columns =
@@ -74,7 +95,7 @@ void AddToTableBlock(const Block &x, const float *v, int64_t v_stride,
           Into::kSet);
   HWY_ALIGN float tail[kProductLanes];
   for (int64_t r = 0; r < x.rows; ++r) {
-    float *const to = dtable + r * x.stride;
+    float *const to = dtable + r * dtable_stride;
     const Interval seen = SeenBy(x, r);
     const auto delta = hn::Set(d, x.delta[r]);
     for (int64_t j = 0; j < x.keys; j += kProductLanes) {
@@ -112,16 +133,21 @@ HWY_AFTER_NAMESPACE();
 namespace saccade::score_table {
 namespace {
 HWY_EXPORT(TableLanes);
+HWY_EXPORT(AddProductsBlock);
 HWY_EXPORT(AddToTableBlock);
 HWY_EXPORT(AddToValuesBlock);
 }  // namespace
 
 int64_t Lanes() { return HWY_DYNAMIC_DISPATCH(TableLanes)(); }
+void AddProducts(const Block &block, const Content &content, float *kt,
+                 float *to) {
+  HWY_DYNAMIC_DISPATCH(AddProductsBlock)(block, content, kt, to);
+}
 void AddToTable(const Block &block, const float *v, int64_t v_stride,
                 int64_t values, bool add, float *vt, float *p, float *dp,
-                float *dtable) {
+                float *dtable, int64_t dtable_stride) {
   HWY_DYNAMIC_DISPATCH(AddToTableBlock)
-  (block, v, v_stride, values, add, vt, p, dp, dtable);
+  (block, v, v_stride, values, add, vt, p, dp, dtable, dtable_stride);
 }
 void AddToValues(const Block &block, float *p, float *dv) {
   HWY_DYNAMIC_DISPATCH(AddToValuesBlock)(block, p, dv);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/pattern.h"
+#include "engine/tile.h"
 #include "saccade/variant.h"
 
 namespace saccade {
@@ -16,10 +17,20 @@ namespace saccade {
 int64_t TableRow(const Problem &problem);
 
 /// Softmax over visible keys of table[row][key], f32 only: Inputs::bias holds a
-/// table [length][length] for each head, at first `start`. q and k are not
-/// read. Every position of the problem must be below `length`.
-std::unique_ptr<Plan> MakeScoreTablePlan(const Problem &problem, int64_t length,
-                                         std::vector<float> start);
+/// table [length][length] for each head, at first numbers of deviation 1 (see
+/// DrawEven). With `content` scaled products of q and k are added to it,
+/// otherwise these are not read. kUnsupported: a position of the problem is
+/// `length` or more, or the tables hold more than 2^30 numbers.
+Result<std::unique_ptr<Plan>> MakeScoreTablePlan(const Problem &problem,
+                                                 int64_t length, bool content);
+
+/// The cost of a problem, and of reading a table's visible numbers.
+Cost WithScoreTable(const Problem &problem, const TileSpec &spec, Cost cost);
+
+/// What head h's table is before training.
+void DrawScoreTable(int64_t head, int64_t length, float *to);
+/// Those of all heads of a problem.
+std::vector<float> ScoreTables(const Problem &problem, int64_t length);
 
 namespace score_table {
 
@@ -40,11 +51,21 @@ struct Block {
 /// Lanes that widths are padded to.
 int64_t Lanes();
 
-/// dtable (+)= weights (dout.v - delta), `values` wide. vt [values][kBlock],
-/// p and dp [kBlock][kBlock] are scratch.
+/// Rows of q and k, `dim` wide.
+struct Content {
+  const float *q, *k;  // of a block's first row and key
+  int64_t q_stride, k_stride, dim;
+  float scale;
+};
+/// to [rows][kBlock] = table + scale q.k; kt [dim][kBlock] is scratch.
+void AddProducts(const Block &block, const Content &content, float *kt,
+                 float *to);
+
+/// dtable (+)= weights (dout.v - delta), `values` wide, rows dtable_stride
+/// apart. vt [values][kBlock], p and dp [kBlock][kBlock] are scratch.
 void AddToTable(const Block &block, const float *v, int64_t v_stride,
                 int64_t values, bool add, float *vt, float *p, float *dp,
-                float *dtable);
+                float *dtable, int64_t dtable_stride);
 
 /// dv [kBlock][width] += weights^T dout.
 void AddToValues(const Block &block, float *p, float *dv);

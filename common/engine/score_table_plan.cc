@@ -1,5 +1,5 @@
 // The plan of attention by a table of scores. Forward is the tile engine's,
-// with scores of 0 and the table as what a caller adds to them.
+// with scores of 0, or of q and k, and the table as what a caller adds to them.
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -12,6 +12,7 @@
 #include "engine/score_table.h"
 #include "engine/tile.h"
 #include "engine/topk.h"
+#include "even.h"
 #include "rows.h"
 #include "simd/target.h"
 
@@ -21,32 +22,37 @@ namespace {
 using score_table::Block;
 using score_table::kBlock;
 
-TileSpec SpecOf(const Problem &p) {
-  TileSpec spec = ContentFreeSpec(p);
+// Tables of more numbers want a machine of their own.
+constexpr int64_t kMostNumbers = int64_t{1} << 30;
+
+TileSpec SpecOf(const Problem &p, bool content) {
+  TileSpec spec = content ? MakeTileSpec(p) : ContentFreeSpec(p);
   spec.masked = true;
   return spec;
 }
 
 class ScoreTablePlan final : public Plan {
  public:
-  ScoreTablePlan(const Problem &p, int64_t length, std::vector<float> start)
+  ScoreTablePlan(const Problem &p, int64_t length, bool content)
       : Plan(p),
         length_(length),
-        start_(std::move(start)),
-        spec_(SpecOf(p)),
+        content_(content),
+        start_(ScoreTables(p, length)),
+        spec_(SpecOf(p, content)),
         mask_(spec_.pattern.front()),
         width_((p.v_dim + score_table::Lanes() - 1) / score_table::Lanes() *
                score_table::Lanes()),
         cache_({.batch = p.batch,
                 .heads = p.kv_heads,
-                .qk_dim = 1,
+                .qk_dim = content ? p.qk_dim : 1,
                 .v_dim = p.v_dim,
                 .capacity = p.kv_len,
                 .append = p.q_len}) {}
 
  private:
   std::string DoDescribe() const override {
-    return "tile engine, scores from a table; backward " +
+    return std::string("tile engine, scores from a table") +
+           (content_ ? " and from q and k" : "") + "; backward " +
            std::to_string(kBlock) + " x " + std::to_string(kBlock);
   }
 
@@ -65,8 +71,10 @@ class ScoreTablePlan final : public Plan {
         : vt(a.Take<float>(plan.problem_.v_dim * kBlock)),
           p(a.Take<float>(kBlock * kBlock)),
           dp(a.Take<float>(kBlock * kBlock)),
-          dv(a.Take<float>(kBlock * plan.width_)) {}
-    float *vt, *p, *dp, *dv;
+          dv(a.Take<float>(kBlock * plan.width_)),
+          kt(a.Take<float>(plan.content_ ? plan.problem_.qk_dim * kBlock : 0)),
+          scores(a.Take<float>(plan.content_ ? kBlock * kBlock : 0)) {}
+    float *vt, *p, *dp, *dv, *kt, *scores;
   };
   // A step of decoding.
   struct Step {
@@ -92,6 +100,10 @@ class ScoreTablePlan final : public Plan {
     Footprint f;
     f.forward_scratch = TileForwardScratch(spec_, p.q_len, slots);
     f.backward_scratch = Size<Shared>() + n * Size<Slot>();
+    if (content_)
+      f.backward_scratch =
+          std::max(f.backward_scratch,
+                   TileBackwardScratch(spec_, p.q_len, p.kv_len, slots));
     Arena lse;
     lse.Take<float>(QueryRows());
     f.saved = lse.used();
@@ -124,8 +136,8 @@ class ScoreTablePlan final : public Plan {
                        .dim = 1};
     };
     const int64_t n = in.q.len;
-    return {.q = zeros(problem_.q_heads, n),
-            .k = zeros(problem_.kv_heads, keys),
+    return {.q = content_ ? in.q : zeros(problem_.q_heads, n),
+            .k = content_ ? in.k : zeros(problem_.kv_heads, keys),
             .v = in.v,
             .kv_end = keys,
             .attn_mask = {.data = Table(in, 0, row),
@@ -202,11 +214,39 @@ class ScoreTablePlan final : public Plan {
             {0, p.kv_len});
     if (keys.empty()) return;
     for (int64_t j = keys.begin / kBlock * kBlock; j < keys.end; j += kBlock)
-      for (int64_t b = 0; b < p.batch; ++b)
-        score_table::AddToTable(
-            BlockOf(in, up, shared, b * p.q_heads + h, row, j),
-            in.v.Row<float>(b, h, j), in.v.row_stride, p.v_dim, b > 0, s.vt,
-            s.p, s.dp, table + (TableRow(p) + row) * length_ + j);
+      for (int64_t b = 0; b < p.batch; ++b) {
+        Block block = BlockOf(in, up, shared, b * p.q_heads + h, row, j);
+        if (content_) {
+          score_table::AddProducts(
+              block,
+              {in.q.Row<float>(b, h, row), in.k.Row<float>(b, h, j),
+               in.q.row_stride, in.k.row_stride, p.qk_dim, p.scale},
+              s.kt, s.scores);
+          block.table = s.scores;
+          block.stride = kBlock;
+        }
+        score_table::AddToTable(block, in.v.Row<float>(b, h, j),
+                                in.v.row_stride, p.v_dim, b > 0, s.vt, s.p,
+                                s.dp, table + (TableRow(p) + row) * length_ + j,
+                                length_);
+      }
+  }
+
+  // Gradients by q, k and v where these are read.
+  void BackContent(const Inputs &in, const Upstream &up, const Gradients &grad,
+                   Bytes scratch, Exec &exec) const {
+    TileBackwardCall call = {
+        .forward = CallOf(in, TableRow(problem_), problem_.kv_len),
+        .out = up.out,
+        .dout = up.dout,
+        .dq = grad.dq,
+        .dk = grad.dk,
+        .dv = grad.dv};
+    call.forward.q_position = QueryOffset(problem_);
+    // Backward only reads what was saved.
+    call.forward.lse =
+        reinterpret_cast<float *>(const_cast<std::byte *>(up.saved.data()));
+    TileBackward(spec_, call, scratch, exec);
   }
 
   void BackValues(const Inputs &in, const Upstream &up, const Shared &shared,
@@ -235,14 +275,20 @@ class ScoreTablePlan final : public Plan {
       Arena a(slots.subspan(static_cast<size_t>(slot) * Size<Slot>()));
       return Slot(a, *this);
     };
-    ZeroRows(grad.dq, exec);
-    ZeroRows(grad.dk, exec);
+    if (content_) {
+      BackContent(in, up, grad, scratch, exec);
+    } else {
+      ZeroRows(grad.dq, exec);
+      ZeroRows(grad.dk, exec);
+    }
+    if (content_ && grad.dbias.data == nullptr) return;
     Widen(up, shared, exec);
     const int64_t blocks = (p.kv_len + kBlock - 1) / kBlock;
-    exec.For(Heads() * blocks, [&](int64_t task, int slot) {
-      BackValues(in, up, shared, task / blocks, task % blocks * kBlock, grad.dv,
-                 own(slot));
-    });
+    if (!content_)
+      exec.For(Heads() * blocks, [&](int64_t task, int slot) {
+        BackValues(in, up, shared, task / blocks, task % blocks * kBlock,
+                   grad.dv, own(slot));
+      });
     if (grad.dbias.data == nullptr) return;
     const int64_t runs = (length_ + kBlock - 1) / kBlock;
     exec.For(p.q_heads * runs, [&](int64_t task, int) {
@@ -286,12 +332,13 @@ class ScoreTablePlan final : public Plan {
     const int64_t n = fresh.q.len, past = held->tokens;
     const Status room = CheckRoom(past, n, problem_.kv_len);
     if (!room.ok()) return room;
-    // The cache wants keys: a column of the values stands for them.
-    ConstView column = fresh.v;
-    column.dim = 1;
-    cache_.Append(state, *held, column, fresh.v, 0, n, exec);
-    if (n > kDecodeRows) {
+    // The cache wants keys: where there are none, a column of the values.
+    ConstView keys_of = content_ ? fresh.k : fresh.v;
+    if (!content_) keys_of.dim = 1;
+    cache_.Append(state, *held, keys_of, fresh.v, 0, n, exec);
+    if (n > kDecodeRows || content_) {
       TileCall call = CallOf(fresh, past, held->tokens);
+      if (content_) call.k = held->k;
       call.v = held->v;
       call.out = out.out;
       call.q_position = past;
@@ -313,6 +360,7 @@ class ScoreTablePlan final : public Plan {
   }
 
   int64_t length_;
+  bool content_;
   std::vector<float> start_;
   TileSpec spec_;
   Part mask_;
@@ -326,10 +374,46 @@ int64_t TableRow(const Problem &problem) {
   return std::max<int64_t>(QueryOffset(problem), 0);
 }
 
-std::unique_ptr<Plan> MakeScoreTablePlan(const Problem &problem, int64_t length,
-                                         std::vector<float> start) {
+Cost WithScoreTable(const Problem &problem, const TileSpec &spec, Cost cost) {
+  const double number = 4 * static_cast<double>(problem.q_heads);
+  cost.forward_bytes +=
+      number * VisiblePairs(spec.pattern, QueryOffset(problem), problem.q_len,
+                            problem.kv_len);
+  if (cost.decode_bytes > 0)
+    cost.decode_bytes +=
+        number * static_cast<double>(VisibleKeys(
+                     spec.pattern, problem.kv_len - 1, problem.kv_len));
+  return cost;
+}
+
+void DrawScoreTable(int64_t head, int64_t length, float *to) {
+  const int64_t n = length * length;
+  DrawEven(head * n, n, 1, to);
+}
+
+std::vector<float> ScoreTables(const Problem &problem, int64_t length) {
+  const int64_t n = length * length;
+  std::vector<float> tables(static_cast<size_t>(problem.q_heads * n));
+  for (int64_t h = 0; h < problem.q_heads; ++h)
+    DrawScoreTable(h, length, tables.data() + h * n);
+  return tables;
+}
+
+Result<std::unique_ptr<Plan>> MakeScoreTablePlan(const Problem &problem,
+                                                 int64_t length, bool content) {
+  const int64_t most =
+      std::max(problem.kv_len, TableRow(problem) + problem.q_len);
+  if (most > length)
+    return Unsupported("the table of scores is for " + std::to_string(length) +
+                       " positions, which the knob length says: these are " +
+                       std::to_string(most));
+  if (length * length > kMostNumbers / problem.q_heads)
+    return Unsupported("tables of scores of " +
+                       std::to_string(problem.q_heads) + " heads with length=" +
+                       std::to_string(length) + " hold more than 2^30 numbers");
   ChooseTarget();
-  return std::make_unique<ScoreTablePlan>(problem, length, std::move(start));
+  return std::unique_ptr<Plan>(
+      std::make_unique<ScoreTablePlan>(problem, length, content));
 }
 
 }  // namespace saccade
