@@ -40,6 +40,12 @@ void ExpRow(const float* x, size_t n, float* y) {
     hn::StoreU(Exp(d, hn::LoadU(d, x + i)), d, y + i);
 }
 
+void ShortExpRow(const float* x, size_t n, float* y) {
+  const hn::ScalableTag<float> d;
+  for (size_t i = 0; i < n; i += hn::Lanes(d))
+    hn::StoreU(ShortExp(d, hn::LoadU(d, x + i)), d, y + i);
+}
+
 void TanhRow(const float* x, size_t n, float* y, float* slope) {
   const hn::ScalableTag<float> d;
   for (size_t i = 0; i < n; i += hn::Lanes(d)) {
@@ -77,6 +83,7 @@ namespace {
 
 HWY_EXPORT(Exp2Row);
 HWY_EXPORT(ExpRow);
+HWY_EXPORT(ShortExpRow);
 HWY_EXPORT(TanhRow);
 HWY_EXPORT(ToBF16Row);
 HWY_EXPORT(ToFloatRow);
@@ -167,6 +174,28 @@ TEST_CASE("exp of what is not positive is right to an ulp") {
     std::vector<float> y(x.size());
     HWY_DYNAMIC_DISPATCH(ExpRow)(x.data(), x.size(), y.data());
     CHECK(Worst(x, y, std::exp(1.0)) < 1.25e-7);
+  });
+}
+
+TEST_CASE("the shorter exp is right to a few ulp, and has its limits") {
+  OnEveryTarget([] {
+    const auto worst = [](float from) {
+      const std::vector<float> x = Ramp(from, 0, 1 << 20);
+      std::vector<float> y(x.size());
+      HWY_DYNAMIC_DISPATCH(ShortExpRow)(x.data(), x.size(), y.data());
+      return Worst(x, y, std::exp(1.0));
+    };
+    CHECK(worst(-30) < 2.4e-7);
+    CHECK(worst(-87) < 4e-7);
+    std::vector<float> x{0, -0.0f, -kInf, kNaN, -3e38f, 3, 1e30f, kInf};
+    x.resize(16);
+    std::vector<float> y(x.size());
+    HWY_DYNAMIC_DISPATCH(ShortExpRow)(x.data(), x.size(), y.data());
+    CHECK(y[0] == 1);
+    CHECK(y[1] == 1);
+    CHECK(y[2] == 0);
+    CHECK(std::isnan(y[3]));
+    CHECK(y[4] == 0);
   });
 }
 

@@ -381,7 +381,9 @@ std::vector<Named> Patterns() {
           {"atrous", {atrous}},
           {"strided", Strided(7, true)},
           {"strided both ways", Strided(20, false)},
-          {"strided far", Strided(128, true)}};
+          {"strided far", Strided(128, true)},
+          {"a window as wide as a tile", {Window(63, 0, true)}},
+          {"wide both ways", {Window(40, 0, false)}}};
 }
 
 TEST_CASE("every pattern, at lengths that fit no tile") {
@@ -496,8 +498,8 @@ TEST_CASE("a row that sees nothing is 0 and its log-sum-exp -infinity") {
 // What stands in `row` of k and v reaches exactly the queries that see it.
 void CheckLeak(const Named& p, TileSpec spec, float hostile) {
   CAPTURE(p.name);
-  for (const int64_t row : {0, 50, 77, 129}) {
-    Setting s{spec, 130, 130, 0};
+  for (const int64_t row : {0, 50, 77, 129, 190}) {
+    Setting s{spec, 230, 230, 0};
     Data clean(s), dirty(s);
     dirty.k.SetRow(row, hostile);
     dirty.v.SetRow(row, hostile);

@@ -16,6 +16,7 @@
 #include "engine/tile_pairs-inl.h"
 #include "engine/tile_policies-inl.h"
 #include "engine/tile_products-inl.h"
+#include "engine/tile_split-inl.h"
 #include "simd/bf16-inl.h"
 #include "simd/transpose-inl.h"
 
@@ -143,6 +144,10 @@ void Scores(const PartJob& job) {
   const TileScratch& s = job.scratch;
   Fetches nothing;  // there is no next tile to ask for
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
+    if (x.strip.split)
+      return ScoreSplit(Policy(x.work), Arithmetic(x.work, s),
+                        job.pass.spec.qk_dim, s, x.batch, x.strip,
+                        x.work.queries.begin - x.strip.key, nothing);
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
       const auto kernel = x.strip.masked
                               ? ScoreStrip<Policy, vecs(), true, Keys>
@@ -172,11 +177,14 @@ void Values(const PartJob& job) {
   using Rows = typename Arithmetic::Values;
   const TileScratch& s = job.scratch;
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
+    const float* const factor = x.rescales ? s.factor + x.lane : nullptr;
+    if (x.strip.split)
+      return AddSplitValues(Arithmetic(x.work, s), job.pass.spec.v_dim, s,
+                            x.batch, x.strip, factor);
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
       ValueStrip<vecs(), false, Rows>(
           Arithmetic(x.work, s).ValuesOf(x.strip), job.pass.spec.v_dim,
-          x.scores, x.rescales ? s.factor + x.lane : nullptr, s.out + x.lane,
-          Arithmetic::Steps(x.strip.keys));
+          x.scores, factor, s.out + x.lane, Arithmetic::Steps(x.strip.keys));
     });
   });
 }
@@ -303,11 +311,12 @@ double Sum(const PartJob& job, F count) {
   return static_cast<double>(sum * job.pass.spec.q_heads);
 }
 
-// Visible pairs of a batch's masked strips.
+// Visible pairs of a batch's masked and split strips.
 int64_t MaskedPairs(const CutTile& tile, const Batch& batch) {
   int64_t pairs = 0;
   for (int s = 0; s < batch.strips; ++s) {
     const Strip& strip = batch.strip[s];
+    if (strip.split) pairs += strip.keys * tile.queries.size();
     for (int k = strip.start; strip.masked && k < strip.start + strip.keys; ++k)
       pairs += std::min(static_cast<int64_t>(batch.seen_end[k]),
                         tile.queries.size()) -
@@ -317,8 +326,9 @@ int64_t MaskedPairs(const CutTile& tile, const Batch& batch) {
 }
 
 void DropWhole(Batch& batch) {
-  Strip* const end = std::remove_if(batch.strip, batch.strip + batch.strips,
-                                    [](const Strip& s) { return !s.masked; });
+  Strip* const end =
+      std::remove_if(batch.strip, batch.strip + batch.strips,
+                     [](const Strip& s) { return !s.masked && !s.split; });
   batch.strips = static_cast<int>(end - batch.strip);
 }
 
@@ -366,6 +376,7 @@ PartJob::PartJob(const Kernel& kernel, int64_t width, Part part)
       shape(pass.spec.normaliser == Normaliser::kSoftmax ? SoftmaxTileShape()
                                                          : ReluTileShape()),
       pairs(kernel.dtype == DType::kBF16 && MultipliesBF16()) {
+  shape.splits &= pairs || kernel.dtype == DType::kF32;
   if (!pass.memory.status().ok()) return;
   Fill(pass.spec, scratch);
   for (int64_t i = 0; i < kernel.len; i += shape.queries()) {

@@ -106,14 +106,17 @@ class ForwardTask {
     LoadKeys(s, tokens);
     const bool own = IsPlainRow(call_.out) && tokens == s.count;
     const Tokens queries = Queries(s);
-    if (s.queries) {
+    run_.query = ReadOnly(at_.query);
+    if (s.queries && IsOwn<Map>(call_.q) && tokens == s.count) {
+      run_.query = OwnRows<const float>(call_.q, b_, Head(0), queries.first);
+    } else if (s.queries) {
       for (int64_t g = 0; g < group_; ++g)
         LoadFeatures<Map, T>(spec_, call_.q, b_, Head(g), queries,
                              call_.first + line_.query_position, at_.query, g,
                              room_);
-      run_.out =
-          own ? OwnRows<float>(call_.out, b_, Head(0), queries.first) : at_.out;
     }
+    run_.out =
+        own ? OwnRows<float>(call_.out, b_, Head(0), queries.first) : at_.out;
     if constexpr (Map::kSums) DivideQueries(s);
     FetchNext(s);
     ScanOneRun(run_, at_.scratch, state_);
@@ -131,9 +134,12 @@ class ForwardTask {
   }
 
   void LoadKeys(const ScanStretch& s, int64_t tokens) {
+    run_.key = ReadOnly(at_.key);
     if (s.keys) {
       const Tokens keys{s.begin, s.count};
-      if constexpr (!Map::kFramed)
+      if (IsOwn<Map>(call_.k) && tokens == s.count)
+        run_.key = OwnRows<const float>(call_.k, b_, kv_, s.begin);
+      else if constexpr (!Map::kFramed)
         LoadFeatures<Map, T>(spec_, call_.k, b_, kv_, keys, call_.first,
                              at_.key, 0, room_);
       if (IsPlainRow(call_.v) && tokens == s.count) {

@@ -41,14 +41,14 @@ enum class FeatureMap : uint8_t {
 
 enum class ReadOut : uint8_t { kPlain, kNormalised, kClamped };
 
-/// The table of kRandom: half of sqrt(scale) w, and its transpose, in panels as
+/// The table of kRandom: half of sqrt(scale) w, and its transpose, laid out as
 /// a state is, for the kernel that reads a state adds two halves.
 struct ScanRandom {
   struct alignas(64) Line {
     float x[16];
   };
-  std::vector<Line> to_features;  // [panel][qk_dim][kScanPanel]
-  std::vector<Line> to_elements;  // [panel][features][kScanPanel]
+  std::vector<Line> to_features;  // a state [qk_dim, features]
+  std::vector<Line> to_elements;  // a state [features, qk_dim]
   float scale, beside;
 };
 

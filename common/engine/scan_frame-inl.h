@@ -73,10 +73,10 @@ inline void FadeRows(const float* factor, int64_t rows, int64_t panels,
   const auto fade = [&](float* x, hn::Vec<ScanTag> f) HWY_ATTR {
     hn::Store(hn::Mul(f, hn::Load(d, x)), d, x);
   };
-  for (int64_t p = 0; p < panels; ++p)
+  for (int64_t c = 0; c < panels * kScanPanel; c += kScanLine)
     for (int64_t i = 0; i < rows; ++i)
-      for (int64_t c = 0; c < kScanPanel; c += kScanLanes) {
-        const int64_t at = (p * rows + i) * kScanPanel + c;
+      for (int64_t v = 0; v < kScanLine; v += kScanLanes) {
+        const int64_t at = ScanAt(rows, i, c + v);
         fade(state.total + at, hn::Set(d, factor[i]));
         fade(state.recent + at, hn::Set(d, factor[i]));
       }
@@ -90,15 +90,14 @@ inline void FadeRows(const float* factor, int64_t rows, int64_t panels,
 inline void FadeColumns(const float* factor, int64_t rows, int64_t panels,
                         const ScanState& state) {
   const ScanTag d;
-  for (int64_t p = 0; p < panels; ++p)
-    for (int64_t c = 0; c < kScanPanel; c += kScanLanes) {
-      const auto f = hn::LoadU(d, factor + p * kScanPanel + c);
-      for (int64_t i = 0; i < rows; ++i) {
-        const int64_t at = (p * rows + i) * kScanPanel + c;
-        for (float* const x : {state.total + at, state.recent + at})
-          hn::Store(hn::Mul(f, hn::Load(d, x)), d, x);
-      }
+  for (int64_t c = 0; c < panels * kScanPanel; c += kScanLanes) {
+    const auto f = hn::LoadU(d, factor + c);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t at = ScanAt(rows, i, c);
+      for (float* const x : {state.total + at, state.recent + at})
+        hn::Store(hn::Mul(f, hn::Load(d, x)), d, x);
     }
+  }
 }
 
 /// The frame's sums, for features that are divided by them one by one.

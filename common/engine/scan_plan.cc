@@ -203,8 +203,8 @@ void SetRandomFeatures(const std::vector<float>& rows, float scale,
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = 0; c < d; ++c) {
       const auto x = static_cast<float>(half * rows[r * d + c]);
-      to_features[(r / kScanPanel * d + c) * kScanPanel + r % kScanPanel] = x;
-      to_elements[(c / kScanPanel * m + r) * kScanPanel + c % kScanPanel] = x;
+      to_features[ScanAt(d, c, r)] = x;
+      to_elements[ScanAt(m, r, c)] = x;
     }
   spec->feature = FeatureMap::kRandom;
   spec->features = m;

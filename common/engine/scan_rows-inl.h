@@ -48,10 +48,8 @@ struct IdentityMap : MapTraits<IdentityMap> {
 struct EluPlusOneMap : MapTraits<EluPlusOneMap> {
   template <class D>
   static HWY_INLINE hn::Vec<D> Apply(D d, hn::Vec<D> x) {
-    // Above 0 the power is exactly 1, below the other term is 0. Of two, Min
-    // and Max keep a NaN in second place.
-    const auto zero = hn::Zero(d);
-    return hn::Add(hn::Max(zero, x), Exp(d, hn::Min(zero, x)));
+    const auto above = hn::Gt(x, hn::Zero(d));
+    return hn::IfThenElse(above, hn::Add(x, hn::Set(d, 1.0f)), ShortExp(d, x));
   }
   /// phi' = min(phi, 1), in terms of phi(x).
   template <class D>

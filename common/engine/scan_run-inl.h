@@ -9,8 +9,11 @@
 #define SACCADE_COMMON_ENGINE_SCAN_RUN_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "engine/scan_state.h"
 #include "engine/scan_tile-inl.h"
+#include "simd/target.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade {
@@ -37,8 +40,10 @@ inline float Round(double factor, double& owed) {
 inline void SetDecay(const float* decay, int64_t tokens,
                      ScanState::Level& level, ScanDecay& to) {
   double product = 1;
-  for (int64_t t = tokens; t-- > 0; product *= decay[t])
+  for (int64_t t = tokens; t-- > 0; product *= decay[t]) {
     to.past[t] = static_cast<float>(product);
+    to.back[t] = static_cast<float>(1 / product);
+  }
   product = 1;
   for (int64_t t = 0; t < tokens; ++t) {
     product *= decay[t];
@@ -129,6 +134,60 @@ inline void UpdateZ(const float* key, int64_t stride, int64_t tokens,
   }
 }
 
+// with_z[t] = query_t . (z and the keys up to t), and z_recent takes in all;
+// with_z has room for kTokens, up to the next multiple of 4.
+template <int kTokens>
+inline void SeeZ(const float* query, int64_t query_stride, const float* key,
+                 int64_t key_stride, const ScanState& state, float* with_z) {
+  const ScanTag d;
+  constexpr int kSums = (kTokens + 3) / 4 * 4;
+  ScanVec sum[kSums];
+  HWY_UNROLL(8)
+  for (int t = 0; t < kSums; ++t) sum[t] = hn::Zero(d);
+  for (int64_t i = 0; i < state.z_floats; i += kScanLanes) {
+    const auto recent = hn::Load(d, state.z_recent + i);
+    const auto z = hn::Add(hn::Load(d, state.z_total + i), recent);
+    auto update = hn::Zero(d);
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) {
+      update = hn::Add(update, hn::LoadU(d, key + t * key_stride + i));
+      sum[t] = hn::MulAdd(hn::LoadU(d, query + t * query_stride + i),
+                          hn::Add(z, update), sum[t]);
+    }
+    hn::Store(hn::Add(recent, update), d, state.z_recent + i);
+  }
+  for (int t = 0; t < kSums; t += 4)
+    StoreSums({sum[t], sum[t + 1], sum[t + 2], sum[t + 3]}, with_z + t);
+}
+
+// Whether a run's reader sees its writer token by token, see SeeingTile().
+inline bool Sees(const ScanRun& run) {
+  // Beyond, what is divided by a tile's decays could be too much for a float.
+  constexpr float kLeast = 1e-3f;
+  if (HWY_TARGET > HWY_AVX3 || !HalvesVectors()) return false;
+  if (run.readers != 1 || run.writers != 1) return false;
+  if (run.decay == nullptr) return true;
+  return run.factor == nullptr &&
+         *std::min_element(run.decay, run.decay + run.count) >= kLeast;
+}
+
+// One tile's decays or factors where readers see, and its share of z.
+inline void PrepareSeeing(const ScanRun& run, int64_t tile, int64_t first,
+                          int64_t tokens, const ScanScratch& scratch,
+                          const ScanState& state) {
+  if (run.decay != nullptr)
+    SetDecay(run.decay + first, tokens, *state.level, scratch.decays[tile]);
+  if (run.factor == nullptr) return;
+  float with_z[8];
+  (tokens == kScanTile ? SeeZ<kScanTile>
+                       : SeeZ<1>)(run.query.At(0, first), run.query.stride,
+                                  run.key.At(0, first), run.key.stride, state,
+                                  with_z);
+  for (int64_t t = 0; t < tokens; ++t)
+    // In this order, so that max keeps a NaN.
+    run.factor[first + t] = 1 / (std::max(with_z[t], run.least) + run.epsilon);
+}
+
 // One tile's scores, decays, factors, and its share of z.
 inline void PrepareTile(const ScanRun& run, int64_t tile, int64_t first,
                         int64_t tokens, const ScanScratch& scratch,
@@ -183,7 +242,7 @@ template <int kVectors, bool kDecay>
 inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
                       int64_t tokens, const ScanScratch& scratch,
                       int64_t column, const float* factors, float* recent,
-                      const float* total, const LineFetch& fetch) {
+                      float* total, const LineFetch& fetch) {
   ScanTileArgs a = {};
   a.fetch = fetch;
   a.query_stride = run.query.stride;
@@ -226,13 +285,64 @@ inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
   }
 }
 
+// The same where the reader sees the writer, and for one vector. `settle`: the
+// tile does that first, or null.
+template <bool kDecay>
+inline void ApplySeeing(const ScanRun& run, int64_t tile, int64_t first,
+                        int64_t tokens, const ScanScratch& scratch,
+                        int64_t column, const float* factors, float* recent,
+                        float* total, const float* settle,
+                        const LineFetch& fetch) {
+  ScanTileArgs a = {};
+  a.fetch = fetch;
+  a.query = run.query.At(0, first), a.query_stride = run.query.stride;
+  a.key = run.key.At(0, first), a.key_stride = run.key.stride;
+  a.value = run.value.At(0, first) + column, a.value_stride = run.value.stride;
+  a.out = run.out.At(0, first) + column, a.out_stride = run.out.stride;
+  a.factor = run.factor ? run.factor + first : factors;
+  a.total = total, a.recent = recent, a.rows = run.rows;
+  a.decay = &scratch.decays[tile];
+  const bool whole = tokens == kScanTile;
+  if (settle != nullptr) {
+    a.settle = *settle;
+    return (whole ? SeeingTile<kScanTile, kDecay, true>
+                  : SeeingTile<1, kDecay, true>)(a);
+  }
+  (whole ? SeeingTile<kScanTile, kDecay, false>
+         : SeeingTile<1, kDecay, false>)(a);
+}
+
+// Columns of the state that a kernel takes at once.
+inline int64_t ScanStep() {
+  return (HalvesVectors() ? 1 : kScanVectors) * kScanLanes;
+}
+
 // Calls of a run's kernel.
 inline int64_t TileCalls(const ScanRun& run) {
-  constexpr int64_t kStep = kScanVectors * kScanLanes;
+  const int64_t step = ScanStep();
   const int64_t columns = std::min(run.columns, run.panel_end * kScanPanel) -
                           run.panel_begin * kScanPanel;
   return (run.count / kScanTile + run.count % kScanTile) *
-         ((columns + kStep - 1) / kStep);
+         ((columns + step - 1) / step);
+}
+
+// Calls apply(tile, first token, tokens, column, total, recent, more than one
+// vector, fetch) for a run's tiles at each step of columns.
+template <class F>
+HWY_INLINE void ForSteps(const ScanRun& run, const ScanState& state, F apply) {
+  const int64_t step = ScanStep();
+  for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
+    const int64_t width = std::min(kScanPanel, run.columns - p * kScanPanel);
+    for (int64_t c = 0; c < width; c += step) {
+      const int64_t at =
+          ScanAt(run.rows, 0, (p - run.panel_begin) * kScanPanel + c);
+      ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
+        apply(tile, first, tokens, p * kScanPanel + c, state.total + at,
+              state.recent + at, std::min(step, width - c) > kScanLanes,
+              run.ahead ? run.ahead->Next() : LineFetch());
+      });
+    }
+  }
 }
 
 template <bool kDecay>
@@ -241,43 +351,42 @@ inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
   float factors[kScanTile];
   std::fill_n(factors, kScanTile, run.scale);
   const float* const scale = run.scale != 1 ? factors : nullptr;
-  constexpr int64_t kStep = kScanVectors * kScanLanes;
-  for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
-    const int64_t at = (p - run.panel_begin) * run.rows * kScanPanel;
-    const int64_t width = std::min(kScanPanel, run.columns - p * kScanPanel);
-    for (int64_t c = 0; c < width; c += kStep) {
-      float* const recent = state.recent + at + c;
-      const float* const total = state.total + at + c;
-      const int64_t column = p * kScanPanel + c;
-      ForTiles(run.count, [&](int64_t tile, int64_t first,
-                              int64_t tokens) HWY_ATTR {
-        const LineFetch fetch = run.ahead ? run.ahead->Next() : LineFetch();
-        if (kScanVectors > 1 && width - c > kScanLanes)
-          ApplyTile<kScanVectors, kDecay>(run, tile, first, tokens, scratch,
-                                          column, scale, recent, total, fetch);
-        else
-          ApplyTile<1, kDecay>(run, tile, first, tokens, scratch, column, scale,
-                               recent, total, fetch);
-      });
-    }
-  }
+  ForSteps(run, state,
+           [&](int64_t tile, int64_t first, int64_t tokens, int64_t column,
+               float* total, float* recent, bool wide, const LineFetch& fetch) {
+             (wide ? ApplyTile<kScanVectors, kDecay>
+                   : ApplyTile<1, kDecay>)(run, tile, first, tokens, scratch,
+                                           column, scale, recent, total, fetch);
+           });
 }
 
-// total = fade total + recent, and recent is what rounding lost (Knuth's exact
-// sum), so that no run's error stays: a third of an ulp a run adds up when
-// tokens repeat, 75 of the smallest budget at 64k tokens. Infinities lose
-// nothing.
+// `settle`: what the first tile does to the state, or null.
+template <bool kDecay>
+inline void ApplySeeingRun(const ScanRun& run, const ScanScratch& scratch,
+                           const ScanState& state, const float* settle) {
+  float factors[kScanTile];
+  std::fill_n(factors, kScanTile, run.scale);
+  const float* const scale = run.scale != 1 ? factors : nullptr;
+  ForSteps(run, state,
+           [&](int64_t tile, int64_t first, int64_t tokens, int64_t column,
+               float* total, float* recent, bool, const LineFetch& fetch) {
+             ApplySeeing<kDecay>(run, tile, first, tokens, scratch, column,
+                                 scale, recent, total,
+                                 tile == 0 ? settle : nullptr, fetch);
+           });
+}
+
+// total = fade total + recent, and recent is what rounding lost, so that no
+// run's error stays: a third of an ulp a run adds up when tokens repeat, 75 of
+// the smallest budget at 64k tokens.
 inline void Settle(float fade, int64_t n, float* total, float* recent) {
   const ScanTag d;
   for (int64_t i = 0; i < n; i += kScanLanes) {
     const auto old = hn::Mul(hn::Set(d, fade), hn::Load(d, total + i));
     const auto add = hn::Load(d, recent + i);
     const auto sum = hn::Add(old, add);
-    const auto part = hn::Sub(sum, old);
-    const auto lost =
-        hn::Add(hn::Sub(old, hn::Sub(sum, part)), hn::Sub(add, part));
     hn::Store(sum, d, total + i);
-    hn::Store(hn::IfThenElseZero(hn::IsFinite(sum), lost), d, recent + i);
+    hn::Store(LostBySum(d, old, add, sum), d, recent + i);
   }
 }
 
@@ -286,21 +395,30 @@ inline void ScanOneRun(const ScanRun& run, const ScanScratch& scratch,
                        const ScanState& state) {
   ScanState::Level& level = *state.level;
   if (level.started == 0) level = {1, 0, 1, 1};
-  if (level.held + std::max(run.count, run.stretch) > kScanRun) {
+  const bool sees = Sees(run);
+  float fade = 1;
+  const bool full = level.held + std::max(run.count, run.stretch) > kScanRun;
+  if (full) {
     double owed = 1;
-    const float fade = Round(level.fade, owed);
-    Settle(fade, state.floats, state.total, state.recent);
+    fade = Round(level.fade, owed);
+    if (!sees) Settle(fade, state.floats, state.total, state.recent);
     Settle(fade, state.z_floats, state.z_total, state.z_recent);
     level.held = 0;
     level.fade = owed;
   }
   ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
-    PrepareTile(run, tile, first, tokens, scratch, state);
+    if (sees)
+      PrepareSeeing(run, tile, first, tokens, scratch, state);
+    else
+      PrepareTile(run, tile, first, tokens, scratch, state);
   });
-  if (run.decay != nullptr)
-    ApplyRun<true>(run, scratch, state);
+  if (sees)
+    (run.decay != nullptr
+         ? ApplySeeingRun<true>
+         : ApplySeeingRun<false>)(run, scratch, state, full ? &fade : nullptr);
   else
-    ApplyRun<false>(run, scratch, state);
+    (run.decay != nullptr ? ApplyRun<true> : ApplyRun<false>)(run, scratch,
+                                                              state);
   if (run.writers > 0) level.held += run.count;
 }
 

@@ -25,8 +25,12 @@ namespace saccade {
 constexpr int64_t kScanTile = 6;
 /// Most tokens of a run, and of the state's `recent` level.
 constexpr int64_t kScanRun = 96;
-/// Columns of the state that lie together: [panel][row][kScanPanel].
+/// Columns of the state that are shared out together.
 constexpr int64_t kScanPanel = 32;
+/// Columns of a row that lie together: [column / kScanLine][row][kScanLine].
+/// Panels of 32 in one piece left half of the first-level cache's sets unused
+/// where a kernel takes 16 columns.
+constexpr int64_t kScanLine = 16;
 /// Rows of operands are padded with zeros to a multiple of this.
 constexpr int64_t kScanPad = 16;
 /// Tiles of a run: whole ones, then single tokens.
@@ -39,6 +43,11 @@ constexpr int64_t kTaylorMost = 64;
 
 constexpr int64_t ScanRoundUp(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
+}
+
+/// Where an element of a state of that many rows stands.
+constexpr int64_t ScanAt(int64_t rows, int64_t row, int64_t column) {
+  return (column / kScanLine * rows + row) * kScanLine + column % kScanLine;
 }
 
 /// A state, laid out in a scratch or in memory that outlives the pass. All zero
@@ -116,6 +125,7 @@ struct ScanRun {
 struct ScanDecay {
   float to[kScanTile];    // from before the tile up to each token
   float past[kScanTile];  // from each token up to the tile's end
+  float back[kScanTile];  // one over it
   float tile;             // over the tile
   float total;            // of the state's `total` before the tile
 };

@@ -93,6 +93,13 @@ inline bool IsPlainRow(const ConstView& view) {
   return view.dtype == DType::kF32 && view.dim % kScanPad == 0;
 }
 
+// Whether rows are their own features, one behind the other.
+template <class Map>
+bool IsOwn(const ConstView& view) {
+  return std::is_same_v<Map, IdentityMap> && IsPlainRow(view) &&
+         view.row_stride == view.dim;
+}
+
 template <class T>
 ScanRows<T> OwnRows(
     const BasicView<std::conditional_t<std::is_const_v<T>, const void, void>>&

@@ -42,6 +42,7 @@ HWY_INLINE void LoadColumns(Rows rows, int queries, int64_t dim, float factor,
 //   LoadQueries(factor)  the tile's queries to scratch, times factor or not
 //   Pack(strip)          what a strip's keys and values need before
 //   KeysOf, ValuesOf     of a strip, as tile_products-inl.h wants them
+//   OtherKeysOf, OtherValuesOf  of a split strip; Splits(): whether it can
 //   Weigh                scores to weights, as the product with values wants
 //   Steps(keys)          of that product
 
@@ -85,6 +86,12 @@ class Floats {
 
   Rows KeysOf(const Strip& s) const { return Of(w_.call->k, s, s_.keys); }
   Rows ValuesOf(const Strip& s) const { return Of(w_.call->v, s, s_.values); }
+  // What is packed has no room for others.
+  bool Splits() const { return !bf16_; }
+  Rows OtherKeysOf(const Strip& s) const { return At(w_.call->k, s.other_row); }
+  Rows OtherValuesOf(const Strip& s) const {
+    return At(w_.call->v, s.other_row);
+  }
 
   template <bool kRunning, int kVecs, bool kCareful>
   static void Weigh(float* scores, const float* max, float* sum, int n) {
@@ -96,7 +103,10 @@ class Floats {
   Rows Of(const ConstView& from, const Strip& strip,
           const float* packed) const {
     if (bf16_) return {packed + strip.start * from.dim, from.dim};
-    return {from.Row<float>(w_.batch, kv_head_, strip.row),
+    return At(from, strip.row);
+  }
+  Rows At(const ConstView& from, int64_t row) const {
+    return {from.Row<float>(w_.batch, kv_head_, row),
             w_.part->step * from.row_stride};
   }
 

@@ -21,6 +21,7 @@
 #include "engine/tile_mask-inl.h"
 #include "engine/tile_policies-inl.h"
 #include "engine/tile_products-inl.h"
+#include "engine/tile_split-inl.h"
 #include "simd/bf16-inl.h"
 #include "simd/transpose-inl.h"
 
@@ -76,7 +77,7 @@ class Tile {
   template <int kVecs>
   void Weights(const Strip& strip);
   template <int kVecs>
-  void Values(const Strip& strip, const float* rescale);
+  void Values(const Batch& batch, const Strip& strip, const float* rescale);
 
   const TileWork& w_;
   const TileSpec& spec_;
@@ -144,7 +145,9 @@ void Tile<Policy, Arithmetic>::ForEachKey() {
   const int64_t keys = std::max<int64_t>(0, up(call_.kv_end));
   const int64_t split =
       call_.k_split >= call_.kv_end ? keys : up(call_.k_split);
-  StripCutter cutter(*w_.part, w_.queries, kShape, *s_.strips, *this);
+  TileShape shape = kShape;
+  shape.splits &= !Policy::kMask && arithmetic_.Splits();
+  StripCutter cutter(*w_.part, w_.queries, shape, *s_.strips, *this);
   const auto add = [&](Interval run) {
     if (run.empty()) return;
     const int64_t row = call_.KeyRow(w_.residue + step * run.begin);
@@ -167,6 +170,10 @@ template <int kVecs>
 void Tile<Policy, Arithmetic>::Scores(const Batch& batch, const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Scores<kVecs - 1>(batch, strip);
+  if constexpr (kVecs == kShape.vecs)
+    if (strip.split)
+      return ScoreSplit(policy_, arithmetic_, spec_.qk_dim, s_, batch, strip,
+                        w_.queries.begin - strip.key, *w_.fetches);
   const int at = strip.first_vec * kLanes;
   masks_ |= strip.masked;
   using Keys = typename Arithmetic::Keys;
@@ -192,10 +199,14 @@ void Tile<Policy, Arithmetic>::Weights(const Strip& strip) {
 
 template <class Policy, class Arithmetic>
 template <int kVecs>
-void Tile<Policy, Arithmetic>::Values(const Strip& strip,
+void Tile<Policy, Arithmetic>::Values(const Batch& batch, const Strip& strip,
                                       const float* rescale) {
   if constexpr (kVecs > 1)
-    if (strip.vecs < kVecs) return Values<kVecs - 1>(strip, rescale);
+    if (strip.vecs < kVecs) return Values<kVecs - 1>(batch, strip, rescale);
+  if constexpr (kVecs == kShape.vecs)
+    if (strip.split)
+      return AddSplitValues(arithmetic_, spec_.v_dim, s_, batch, strip,
+                            rescale);
   const int at = strip.first_vec * kLanes;
   using Values = typename Arithmetic::Values;
   const auto kernel = (strip.masked || Policy::kMask) && careful_
@@ -243,7 +254,7 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
     if (!any) return;
   }
   for (const Strip* s = batch.strip; s < end; ++s) arithmetic_.Pack(*s);
-  FetchFollowing(w_, end[-1].key + end[-1].keys, *w_.fetches);
+  FetchFollowing(w_, EndOf(end[-1]), *w_.fetches);
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);
@@ -262,9 +273,9 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
     if (Policy::kRunning && !s->masked && carrier == nullptr) carrier = s;
   }
   if (Policy::kRunning && carrier == nullptr) Rescale();
-  if (carrier != nullptr) Values<kShape.vecs>(*carrier, s_.factor);
+  if (carrier != nullptr) Values<kShape.vecs>(batch, *carrier, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
-    if (s != carrier) Values<kShape.vecs>(*s, nullptr);
+    if (s != carrier) Values<kShape.vecs>(batch, *s, nullptr);
 }
 
 // Whether no sum is NaN or infinite.

@@ -56,23 +56,37 @@ struct PairKeys {
   }
   static HWY_INLINE V Single(const BF16* x) { return BroadcastBits(x->bits); }
 
-  template <int kRows, int kVecs>
-  HWY_INLINE void Dot(int64_t dim, const float* queries,
-                      V (&a)[kRows][kVecs]) const {
-    const auto step = [&](int64_t c, auto load) HWY_ATTR {
-      V b[kVecs];
-      for (int j = 0; j < kVecs; ++j)
-        b[j] = hn::Load(d, queries + c / 2 * kTile + j * kLanes);
-      for (int i = 0; i < kRows; ++i) {
-        const V x = load(at + i * stride + c);
-        for (int j = 0; j < kVecs; ++j) a[i][j] = DotPairs(x, b[j], a[i][j]);
-      }
-    };
+  template <class F>
+  static HWY_INLINE void ForSteps(int64_t dim, F step) {
     int64_t c = 0;
     HWY_UNROLL(1)
     for (; c + 2 <= dim; c += 2)
-      step(c, [](const BF16* x) HWY_ATTR { return Pair(x); });
-    if (c < dim) step(c, [](const BF16* x) HWY_ATTR { return Single(x); });
+      step(c / 2, [c](const PairKeys& keys, int i)
+                      HWY_ATTR { return Pair(keys.at + i * keys.stride + c); });
+    if (c < dim)
+      step(c / 2, [c](const PairKeys& keys, int i) HWY_ATTR {
+        return Single(keys.at + i * keys.stride + c);
+      });
+  }
+  static HWY_INLINE V MulAdd(V x, V b, V a) { return DotPairs(x, b, a); }
+
+  template <int kRows, int kVecs>
+  HWY_INLINE void Dot(int64_t dim, const float* queries,
+                      V (&a)[kRows][kVecs]) const {
+    ForSteps(dim, [&](int64_t step, auto load) HWY_ATTR {
+      V b[kVecs];
+      for (int j = 0; j < kVecs; ++j)
+        b[j] = hn::Load(d, queries + step * kTile + j * kLanes);
+      for (int i = 0; i < kRows; ++i) {
+        const V x = load(*this, i);
+        for (int j = 0; j < kVecs; ++j) a[i][j] = DotPairs(x, b[j], a[i][j]);
+      }
+    });
+  }
+  template <class Policy>
+  HWY_INLINE V Score(const Policy& policy, V s, int, int, int64_t ahead,
+                     const float* at) const {
+    return policy.Score(s, ahead, at);
   }
 };
 
@@ -85,6 +99,7 @@ struct PairValues {
   PairValues Columns(int64_t c) const { return {at + c, stride}; }
 
   using Mask = V;  // bits of the keys that are seen
+  static constexpr int kKeys = 2;
   HWY_INLINE V Broadcast(int step, int column) const {
     return hn::Set(d, at[step * stride + column]);
   }
@@ -94,9 +109,22 @@ struct PairValues {
     return hn::BitCast(d,
                        hn::VecFromMask(du16, hn::Ne(bits, BitsOfHidden(du16))));
   }
-  static HWY_INLINE V Add(V x, V b, V a) { return DotPairs(x, b, a); }
+  static HWY_INLINE V Add(V x, V b, V a, int) { return DotPairs(x, b, a); }
   static HWY_INLINE V AddWhere(Mask seen, V x, V b, V a) {
     return DotPairs(hn::And(seen, x), b, a);
+  }
+  // Each of a pair's keys has its own cut.
+  static HWY_INLINE V Choose(int vec, const float* cut, V x, V y) {
+    const V lane = hn::Iota(d, static_cast<float>(vec * kLanes));
+    const auto bits = [&](int key, uint32_t half) HWY_ATTR {
+      return hn::IfThenElseZero(hn::Lt(lane, hn::Set(d, cut[key])),
+                                BroadcastBits(half));
+    };
+    const V first = hn::Or(bits(0, 0xffff), bits(1, 0xffff0000));
+    constexpr int kSelect = 0xca;  // first ? x : y, bit by bit
+    return V{_mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+        _mm512_castps_si512(first.raw), _mm512_castps_si512(x.raw),
+        _mm512_castps_si512(y.raw), kSelect))};
   }
 };
 
@@ -208,19 +236,26 @@ class Pairs {
 
   void Pack(const Strip& strip) const {
     const ConstView& v = w_.call->v;
-    PackPairs(v.Row<BF16>(w_.batch, kv_head_, strip.row),
-              w_.part->step * v.row_stride, strip.keys, v.dim,
-              s_.values + strip.start * v.dim);
+    const auto pack = [&](int64_t row, int keys, float* to) HWY_ATTR {
+      PackPairs(v.Row<BF16>(w_.batch, kv_head_, row),
+                w_.part->step * v.row_stride, keys, v.dim, to);
+    };
+    float* const to = s_.values + strip.start * v.dim;
+    pack(strip.row, strip.keys, to);
+    // Pairs leave half of the room.
+    if (strip.split)
+      pack(strip.other_row, strip.others, to + strip.keys / 2 * v.dim);
   }
 
-  PairKeys KeysOf(const Strip& strip) const {
-    const ConstView& k = w_.call->k;
-    return {k.Row<BF16>(w_.batch, kv_head_, strip.row),
-            w_.part->step * k.row_stride};
-  }
+  static constexpr bool Splits() { return true; }
+  PairKeys KeysOf(const Strip& strip) const { return KeysAt(strip.row); }
+  PairKeys OtherKeysOf(const Strip& s) const { return KeysAt(s.other_row); }
   PairValues ValuesOf(const Strip& strip) const {
     const int64_t dim = w_.call->v.dim;
     return {s_.values + strip.start * dim, dim};
+  }
+  PairValues OtherValuesOf(const Strip& strip) const {
+    return ValuesOf(strip).From(strip.keys / 2);
   }
 
   template <bool kRunning, int kVecs, bool kCareful>
@@ -230,6 +265,11 @@ class Pairs {
   static int Steps(int keys) { return (keys + 1) / 2; }
 
  private:
+  PairKeys KeysAt(int64_t row) const {
+    const ConstView& k = w_.call->k;
+    return {k.Row<BF16>(w_.batch, kv_head_, row), w_.part->step * k.row_stride};
+  }
+
   const TileWork& w_;
   const TileScratch& s_;
   const int64_t kv_head_;

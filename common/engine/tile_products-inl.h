@@ -39,11 +39,11 @@ constexpr int kLanes = HWY_LANES(float);
 // FMA a product needs a register of its own. On AVX3, 8x3, 12x2 and 6x4 are up
 // to 5 points lower; on AVX2 2x6 is 3 points lower and 4x3 spills.
 #if HWY_TARGET <= HWY_AVX3
-constexpr TileShape kShape{kLanes, 4, 4};
+constexpr TileShape kShape{kLanes, 4, 4, true};
 #elif HWY_TARGET == HWY_AVX2
-constexpr TileShape kShape{kLanes, 3, 4};
+constexpr TileShape kShape{kLanes, 3, 4, false};
 #else
-constexpr TileShape kShape{kLanes, 3, 3};
+constexpr TileShape kShape{kLanes, 3, 3, false};
 #endif
 constexpr int kTile = kShape.lanes * kShape.vecs;  // floats between rows
 static_assert(kTile <= kMaxTile, "scratch is laid out for less");
@@ -107,8 +107,27 @@ struct Rows {
     }
   }
 
-  // Of values, a product's step: a + x b, everywhere or where `seen`.
+  // The same element by element, for those who mix rows: calls step(element,
+  // load), where load(rows, i) is that of row i.
+  template <class F>
+  static HWY_INLINE void ForSteps(int64_t dim, F step) {
+    HWY_UNROLL(1)
+    for (int64_t c = 0; c < dim; ++c)
+      step(c, [c](const Rows& rows, int i) HWY_ATTR {
+        return hn::Set(d, rows.at[i * rows.stride + c]);
+      });
+  }
+  static HWY_INLINE V MulAdd(V x, V b, V a) { return hn::MulAdd(x, b, a); }
+  template <class Policy>
+  HWY_INLINE V Score(const Policy& policy, V s, int, int, int64_t ahead,
+                     const float* at) const {
+    return policy.Score(s, ahead, at);
+  }
+
+  // Of values, a product's step: a + x b for vector j, everywhere or where
+  // `seen`.
   using Mask = M;
+  static constexpr int kKeys = 1;  // a step
   HWY_INLINE V Broadcast(int step, int column) const {
     return hn::Set(d, at[step * stride + column]);
   }
@@ -116,7 +135,12 @@ struct Rows {
     const hn::RebindToUnsigned<D> du;
     return hn::RebindMask(d, hn::Ne(hn::BitCast(du, weight), BitsOfHidden(du)));
   }
-  static HWY_INLINE V Add(V x, V b, V a) { return hn::MulAdd(x, b, a); }
+  static HWY_INLINE V Add(V x, V b, V a, int) { return hn::MulAdd(x, b, a); }
+  // Of two keys' values the first where lanes of vector `vec` are before *cut.
+  static HWY_INLINE V Choose(int vec, const float* cut, V x, V y) {
+    const V lane = hn::Iota(d, static_cast<float>(vec * kLanes));
+    return hn::IfThenElse(hn::Lt(lane, hn::Set(d, *cut)), x, y);
+  }
   static HWY_INLINE V AddWhere(Mask seen, V x, V b, V a) {
     return MulAddWhere(seen, x, b, a);
   }
@@ -136,7 +160,7 @@ HWY_INLINE void ScoreRows(const Policy& policy, Keys keys, int64_t dim,
     V top = hn::Load(d, max + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
       float* const at = scores + i * kTile + j * kLanes;
-      V s = policy.Score(a[i][j], j * kLanes + ahead - i, at);
+      V s = keys.Score(policy, a[i][j], i, j, j * kLanes + ahead - i, at);
       if constexpr (kMasked)
         s = hn::IfThenElse(sight.Of(r + i, j), s, hn::Set(d, Policy::kHidden));
       if constexpr (Policy::kRunning) top = hn::Max(top, s);
@@ -229,12 +253,12 @@ HWY_INLINE void ValueRows(Values values, const float* weights,
       if constexpr (kMasked) seen[j] = Values::Seen(b[j]);
     }
     for (int i = 0; i < kRows; ++i) {
-      const V x = values.Broadcast(r, i);
+      const auto x = values.Broadcast(r, i);
       for (int j = 0; j < kVecs; ++j) {
         if constexpr (kMasked)
           a[i][j] = Values::AddWhere(seen[j], x, b[j], a[i][j]);
         else
-          a[i][j] = Values::Add(x, b[j], a[i][j]);
+          a[i][j] = Values::Add(x, b[j], a[i][j], j);
       }
     }
   }

@@ -15,28 +15,42 @@ constexpr int kMaxStrips = 64;  // strips in a batch, at most
 constexpr int kMaxTile = 64;    // queries in a tile, at most, on any target
 
 /// A tile's queries stand in `vecs` vectors of `lanes`; a register tile takes
-/// `rows` keys at a time.
+/// `rows` keys at a time. `splits`: it can run through split strips.
 struct TileShape {
   int lanes = 0, vecs = 0, rows = 0;
+  bool splits = false;
   int queries() const { return lanes * vecs; }
 };
 
 /// Keys key .. key + keys - 1, seen by vectors first_vec .. first_vec + vecs -
 /// 1 of the tile; by all their lanes unless masked. `row` is the first key's
 /// row in the tensors, `start` its place in the batch.
+///
+/// Split: the lanes that no longer see key i of these see key other_key + i,
+/// which those before do not see yet, so that no lane is idle; see
+/// tile_split-inl.h.
 struct Strip {
   int64_t key, row;
   int start, keys;
   int first_vec, vecs;
   bool masked;
+  bool split = false;
+  // When split: `keys` of those, or one less.
+  int64_t other_key = 0, other_row = 0;
+  int others = 0;
 };
+
+/// Behind the last key of a strip.
+inline int64_t EndOf(const Strip& strip) {
+  return strip.split ? strip.other_key + strip.others : strip.key + strip.keys;
+}
 
 /// Strips whose scores are held at once.
 struct Batch {
   int strips, keys;
   Strip strip[kMaxStrips];
-  // Lanes of the tile that see a key of a masked strip, by place in the batch;
-  // as floats, which compare with lanes straight from memory.
+  // Lanes of the tile that see a key of a masked or split strip, by place in
+  // the batch; as floats, which compare with lanes straight from memory.
   float seen_begin[kKeyBlock], seen_end[kKeyBlock];
 
   void Clear() { strips = keys = 0; }
@@ -47,7 +61,8 @@ struct Batch {
 ///
 /// On the diagonal of a causal mask strips get `lanes` keys and shrink from all
 /// vectors to one; keys next to it are moved between strips so that as few as
-/// possible are left over when taken shape.rows at a time.
+/// possible are left over when taken shape.rows at a time. The two borders of a
+/// window become split strips.
 template <class Compute>
 class StripCutter {
  public:
@@ -88,6 +103,12 @@ class StripCutter {
     const Interval full =
         Interval{queries_.end - 1 - high, queries_.begin - low + 1}.Cut(keys);
     if (full.empty()) return AddBorder(keys, low, high);
+    const int64_t border = queries_.size() - 1;
+    if (shape_.splits && queries_.size() == shape_.queries() &&
+        full.begin - keys.begin == border && keys.end - full.end == border) {
+      AddSplit(keys.begin, full.end);
+      return AddFull({full.begin + 1, full.end});
+    }
     AddBorder({keys.begin, full.begin}, low, high);
     AddFull(full);
     AddBorder({full.end, keys.end}, low, high);
@@ -110,6 +131,29 @@ class StripCutter {
     }
   }
 
+  // As many keys from `key` on as there are lanes, of which key i is seen by
+  // lanes 0 .. i, and those from `other` on, one less: the lanes behind see
+  // these.
+  void AddSplit(int64_t key, int64_t other) {
+    const int lanes = shape_.lanes;
+    if (batch_.keys + shape_.queries() > kKeyBlock ||
+        batch_.strips + vecs_ >= kMaxStrips)
+      Flush();
+    for (int vec = 0; vec < vecs_; ++vec, key += lanes, other += lanes) {
+      Strip& strip = Open(key, 0, vecs_, false);
+      strip.split = true;
+      strip.keys = lanes;
+      strip.other_key = other, strip.other_row = RowOf(other);
+      strip.others = vec + 1 < vecs_ ? lanes : lanes - 1;
+      for (int i = 0; i < lanes; ++i) {
+        batch_.seen_begin[batch_.keys + i] = 0;
+        batch_.seen_end[batch_.keys + i] =
+            static_cast<float>(vec * lanes + i + 1);
+      }
+      batch_.keys += lanes;
+    }
+  }
+
   // Halves what is seen in part until it is small.
   void Split(Interval keys) {
     const Seen seen = part_.See(queries_, keys);
@@ -128,7 +172,7 @@ class StripCutter {
   Strip* Last(int64_t key) {
     if (batch_.strips == 0) return nullptr;
     Strip& last = batch_.strip[batch_.strips - 1];
-    const bool next = last.key + last.keys == key &&
+    const bool next = !last.split && last.key + last.keys == key &&
                       last.row + last.keys * step_ == RowOf(key);
     return next ? &last : nullptr;
   }
@@ -225,7 +269,9 @@ class StripCutter {
 
   Strip& Open(int64_t key, int first_vec, int vecs, bool masked) {
     Strip& strip = batch_.strip[batch_.strips++];
-    strip = {key, RowOf(key), batch_.keys, 0, first_vec, vecs, masked};
+    strip = {};
+    strip.key = key, strip.row = RowOf(key), strip.start = batch_.keys;
+    strip.first_vec = first_vec, strip.vecs = vecs, strip.masked = masked;
     return strip;
   }
 

@@ -86,6 +86,16 @@ bool MultipliesBF16() {
   return Available()[Current()].bf16;
 }
 
+bool HalvesVectors() {
+#if HWY_ARCH_X86
+  static const bool halves =
+      __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
+  return halves;
+#else
+  return false;
+#endif
+}
+
 ScopedTarget::ScopedTarget(std::string_view name) {
   ChooseTarget();
   previous_ = Current();
