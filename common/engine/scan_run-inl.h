@@ -164,7 +164,7 @@ inline void SeeZ(const float* query, int64_t query_stride, const float* key,
 inline bool Sees(const ScanRun& run) {
   // Beyond, what is divided by a tile's decays could be too much for a float.
   constexpr float kLeast = 1e-3f;
-  if (HWY_TARGET > HWY_AVX3 || !HalvesVectors()) return false;
+  if (HWY_TARGET > HWY_AVX3 || !OnZen4()) return false;
   if (run.readers != 1 || run.writers != 1) return false;
   if (run.decay == nullptr) return true;
   return run.factor == nullptr &&
@@ -313,9 +313,7 @@ inline void ApplySeeing(const ScanRun& run, int64_t tile, int64_t first,
 }
 
 // Columns of the state that a kernel takes at once.
-inline int64_t ScanStep() {
-  return (HalvesVectors() ? 1 : kScanVectors) * kScanLanes;
-}
+inline int64_t ScanStep() { return (OnZen4() ? 1 : kScanVectors) * kScanLanes; }
 
 // Calls of a run's kernel.
 inline int64_t TileCalls(const ScanRun& run) {

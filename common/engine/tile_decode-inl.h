@@ -90,28 +90,32 @@ HWY_INLINE void Sums8(const DecodeV (&a)[kDotKeys], float* sums) {
 #endif
 }
 
-// Scores of eight keys against kRows rows of q.
-template <int kRows, class T>
+// Scores of eight keys against kRows rows of q; of kVecs whole vectors, or of
+// any width when 0. Row by row, as memory has them: the hardware's prefetcher
+// finds no stream in eight rows read side by side. (Zen 4, from memory: 48 ->
+// 93 % of stream bandwidth at width 64.)
+template <int kRows, int kVecs, class T>
 HWY_INLINE void Dot8(const T* const* keys, const float* q, int64_t q_ld,
                      int64_t dim, float* s) {
   const DecodeD d;
-  const T* k[kDotKeys];
-  for (int j = 0; j < kDotKeys; ++j) k[j] = keys[j];
   DecodeV a[kRows][kDotKeys];
-  for (int r = 0; r < kRows; ++r)
-    for (int j = 0; j < kDotKeys; ++j) a[r][j] = hn::Zero(d);
-  int64_t c = 0;
-  for (; c + kDecodeLanes <= dim; c += kDecodeLanes) {
-    DecodeV x[kRows];
-    for (int r = 0; r < kRows; ++r) x[r] = hn::Load(d, q + r * q_ld + c);
-    for (int j = 0; j < kDotKeys; ++j) {
-      const DecodeV y = LoadAs(d, k[j] + c);
-      for (int r = 0; r < kRows; ++r) a[r][j] = hn::MulAdd(x[r], y, a[r][j]);
-    }
-  }
-  if (c < dim) {
-    for (int j = 0; j < kDotKeys; ++j) {
-      const DecodeV y = LoadFirst(d, k[j] + c, dim - c);
+  HWY_UNROLL(8)
+  for (int j = 0; j < kDotKeys; ++j) {
+    const T* const k = keys[j];
+    for (int r = 0; r < kRows; ++r) a[r][j] = hn::Zero(d);
+    const auto step = [&](int64_t c) HWY_ATTR {
+      const DecodeV y = LoadAs(d, k + c);
+      for (int r = 0; r < kRows; ++r)
+        a[r][j] = hn::MulAdd(hn::Load(d, q + r * q_ld + c), y, a[r][j]);
+    };
+    if constexpr (kVecs > 0) {
+      HWY_UNROLL(8)
+      for (int v = 0; v < kVecs; ++v) step(v * kDecodeLanes);
+    } else {
+      int64_t c = 0;
+      for (; c + kDecodeLanes <= dim; c += kDecodeLanes) step(c);
+      if (c == dim) continue;
+      const DecodeV y = LoadFirst(d, k + c, dim - c);
       for (int r = 0; r < kRows; ++r)
         a[r][j] = hn::MulAdd(hn::Load(d, q + r * q_ld + c), y, a[r][j]);
     }
@@ -119,16 +123,34 @@ HWY_INLINE void Dot8(const T* const* keys, const float* q, int64_t q_ld,
   for (int r = 0; r < kRows; ++r) Sums8(a[r], s + r * kDecodeBlock);
 }
 
+template <int kVecs, class T>
+HWY_NOINLINE void ScoreKeysOf(const T* const* keys, const float* q,
+                              int64_t q_ld, int64_t rows, int64_t dim,
+                              float* s) {
+  int64_t r = 0;
+  for (; r + kDotRows <= rows; r += kDotRows)
+    Dot8<kDotRows, kVecs>(keys, q + r * q_ld, q_ld, dim, s + r * kDecodeBlock);
+  for (; r < rows; ++r)
+    Dot8<1, kVecs>(keys, q + r * q_ld, q_ld, dim, s + r * kDecodeBlock);
+}
+
 // Scores of eight keys, s [rows, kDecodeBlock]. Keys come from memory once:
 // eight of them meet all rows before the next eight.
 template <class T>
-HWY_NOINLINE void ScoreKeys(const T* const* keys, const float* q, int64_t q_ld,
-                            int64_t rows, int64_t dim, float* s) {
-  int64_t r = 0;
-  for (; r + kDotRows <= rows; r += kDotRows)
-    Dot8<kDotRows>(keys, q + r * q_ld, q_ld, dim, s + r * kDecodeBlock);
-  for (; r < rows; ++r)
-    Dot8<1>(keys, q + r * q_ld, q_ld, dim, s + r * kDecodeBlock);
+HWY_INLINE void ScoreKeys(const T* const* keys, const float* q, int64_t q_ld,
+                          int64_t rows, int64_t dim, float* s) {
+  if (dim == 4 * kDecodeLanes)
+    ScoreKeysOf<4>(keys, q, q_ld, rows, dim, s);
+  else if (dim == 8 * kDecodeLanes && sizeof(T) < 4)  // f32: slower, 65 -> 49
+    ScoreKeysOf<8>(keys, q, q_ld, rows, dim, s);
+  else
+    ScoreKeysOf<0>(keys, q, q_ld, rows, dim, s);
+}
+
+template <class T>
+HWY_INLINE void FetchRow(const T* row, int64_t elements) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t c = 0; c < elements; c += kLine) hwy::Prefetch(row + c);
 }
 
 // The scores s = q k of a list of keys, padded to a multiple of eight, which
@@ -136,7 +158,8 @@ HWY_NOINLINE void ScoreKeys(const T* const* keys, const float* q, int64_t q_ld,
 // then brings in two streams at once, each at a pace that the hardware's
 // prefetcher can keep ahead of, and rows 4 KiB on are asked for. (Zen 5, one
 // thread, from memory: 64-67 to 85-88 % of stream bandwidth in f32; asking for
-// a whole list ahead, as before, is limited by the first level's line buffers.)
+// a whole list ahead, as before, is limited by the first level's line buffers.
+// Zen 4's prefetcher does better without being asked.)
 template <class T>
 struct Scores {
   const T* const* keys = nullptr;
@@ -145,19 +168,15 @@ struct Scores {
   const float* q = nullptr;
   int64_t q_ld = 0, rows = 0, dim = 0, v_dim = 0;
   float* s = nullptr;
+  bool asks = false;  // for rows ahead
   bool wide = false;  // rows of many lines: asked for one by one
   int64_t ahead = 0;  // rows in 4 KiB
 
   /// When value j of the list before, of `old_n` values, is read.
   HWY_INLINE void Turn(const T* const* old, int64_t old_n, int64_t j) const {
     if (n == 0) return;
-    const int64_t v = j + ahead;
-    Fetch(v < old_n ? old[v] : values[std::min(v - old_n, n - 1)], v_dim);
-    if (wide) Fetch(keys[std::min(j + ahead, n - 1)], dim);
-    if (j % kDotKeys != 0 || j >= n) return;
-    if (!wide && j + ahead + kDotKeys <= n)
-      for (int64_t i = 0; i < kDotKeys; ++i) Fetch(keys[j + ahead + i], dim);
-    Make(j);
+    if (asks) Ask(old, old_n, j);
+    if (j % kDotKeys == 0 && j < n) Make(j);
   }
 
   /// Those from key `from` on.
@@ -166,9 +185,12 @@ struct Scores {
   }
 
  private:
-  static HWY_INLINE void Fetch(const T* row, int64_t elements) {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    for (int64_t c = 0; c < elements; c += kLine) hwy::Prefetch(row + c);
+  HWY_INLINE void Ask(const T* const* old, int64_t old_n, int64_t j) const {
+    const int64_t v = j + ahead;
+    FetchRow(v < old_n ? old[v] : values[std::min(v - old_n, n - 1)], v_dim);
+    if (wide) FetchRow(keys[std::min(j + ahead, n - 1)], dim);
+    if (!wide && j % kDotKeys == 0 && j + ahead + kDotKeys <= n)
+      for (int64_t i = 0; i < kDotKeys; ++i) FetchRow(keys[j + ahead + i], dim);
   }
   HWY_INLINE void Make(int64_t j) const {
     ScoreKeys(keys + j, q, q_ld, rows, dim, s + j);
@@ -227,12 +249,15 @@ HWY_INLINE void ReluSquaredWeights(float* s, int64_t n) {
 }
 
 // o = alpha o + w v for kRows rows and kVecs vectors of columns, the last of
-// them `tail` wide when kTail. The sum of every few keys is made apart and then
-// added: errors do not grow with the length of a block or of the context.
+// them `tail` wide when kTail; `rest` elements of a row stand behind them, and
+// are asked for, so that memory reads whole rows. The sum of every few keys is
+// made apart and then added: errors do not grow with the length of a block or
+// of the context.
 template <int kRows, int kVecs, bool kTail, class T>
 HWY_INLINE void ValueTile(const T* const* values, int64_t n, int64_t column,
-                          int64_t tail, const float* w, const float* alpha,
-                          float* o, int64_t o_ld, const Scores<T>& next) {
+                          int64_t tail, int64_t rest, const float* w,
+                          const float* alpha, float* o, int64_t o_ld,
+                          const Scores<T>& next) {
   const DecodeD d;
   constexpr int64_t kSumKeys = 32;
   for (int64_t j = 0; j < n;) {
@@ -244,6 +269,7 @@ HWY_INLINE void ValueTile(const T* const* values, int64_t n, int64_t column,
     for (; j < end; ++j) {
       next.Turn(values, n, j);
       const T* const v = values[j] + column;
+      FetchRow(v + kVecs * kDecodeLanes, rest);
       DecodeV x[kRows];
       for (int r = 0; r < kRows; ++r)
         x[r] = hn::Set(d, w[r * kDecodeBlock + j]);
@@ -268,9 +294,11 @@ template <int kRows, int kVecs, class T>
 HWY_INLINE void ValueRows(const T* const* values, int64_t n, int64_t column,
                           int64_t dim, const float* w, const float* alpha,
                           float* o, int64_t o_ld, const Scores<T>& next) {
+  const auto rest = [&](int64_t end) { return column == 0 ? dim - end : 0; };
   for (; column + kVecs * kDecodeLanes <= dim; column += kVecs * kDecodeLanes) {
-    ValueTile<kRows, kVecs, false>(values, n, column, 0, w, alpha, o, o_ld,
-                                   column == 0 ? next : Scores<T>());
+    ValueTile<kRows, kVecs, false>(values, n, column, 0,
+                                   rest(kVecs * kDecodeLanes), w, alpha, o,
+                                   o_ld, column == 0 ? next : Scores<T>());
   }
   if constexpr (kVecs > 1) {
     if (column < dim)
@@ -278,7 +306,7 @@ HWY_INLINE void ValueRows(const T* const* values, int64_t n, int64_t column,
                                   column == 0 ? next : Scores<T>());
   } else {
     if (column < dim)
-      ValueTile<kRows, 1, true>(values, n, column, dim - column, w, alpha, o,
+      ValueTile<kRows, 1, true>(values, n, column, dim - column, 0, w, alpha, o,
                                 o_ld, column == 0 ? next : Scores<T>());
   }
 }

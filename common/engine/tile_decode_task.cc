@@ -12,6 +12,7 @@
 
 #include "engine/tile_decode-inl.h"
 #include "engine/tile_decode.h"
+#include "simd/target.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade {
@@ -217,7 +218,10 @@ class DecodeTask {
         ReluSquaredWeights(row, padded);
     }
     Scores<T> scores;
-    if (next != nullptr && !next->masked) {
+    // Zen 4 reads one stream faster where rows are long, or many to work on.
+    const int64_t bytes = spec_.qk_dim * static_cast<int64_t>(sizeof(T));
+    const bool two = !OnZen4() || (rows <= 2 && bytes < 512);
+    if (next != nullptr && !next->masked && two) {
       scores = ScoresOf(next->first, next->queries, *next);
       next->scored = true;
     }
@@ -246,6 +250,7 @@ class DecodeTask {
             .dim = spec_.qk_dim,
             .v_dim = spec_.v_dim,
             .s = SOf(keys) + begin * kDecodeBlock,
+            .asks = !OnZen4(),
             .wide = bytes >= 512,
             .ahead = std::clamp<int64_t>(4096 / bytes, 4, 64)};
   }

@@ -86,7 +86,7 @@ bool MultipliesBF16() {
   return Available()[Current()].bf16;
 }
 
-bool HalvesVectors() {
+bool OnZen4() {
 #if HWY_ARCH_X86
   static const bool halves =
       __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
