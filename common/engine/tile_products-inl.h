@@ -262,14 +262,20 @@ HWY_INLINE void ValueRows(Values values, const float* weights,
       }
     }
   }
-  for (int j = 0; j < kVecs; ++j) {
-    const V scale =
-        rescale ? hn::Load(d, rescale + j * kLanes) : hn::Set(d, 1.0f);
-    for (int i = 0; i < kRows; ++i) {
-      float* const o = out + i * kTile + j * kLanes;
-      hn::Store(hn::MulAdd(scale, hn::Load(d, o), a[i][j]), d, o);
-    }
-  }
+  const auto add = [&](auto sum) HWY_ATTR {
+    for (int j = 0; j < kVecs; ++j)
+      for (int i = 0; i < kRows; ++i) {
+        float* const o = out + i * kTile + j * kLanes;
+        hn::Store(sum(j, hn::Load(d, o), a[i][j]), d, o);
+      }
+  };
+  // Where additions run beside multiply-adds they cost nothing.
+  if (rescale == nullptr)
+    add([](int, V o, V x) HWY_ATTR { return hn::Add(o, x); });
+  else
+    add([&](int j, V o, V x) HWY_ATTR {
+      return hn::MulAdd(hn::Load(d, rescale + j * kLanes), o, x);
+    });
 }
 
 // The same for value columns c .. dim - 1, in ever smaller register tiles.
@@ -287,12 +293,15 @@ HWY_INLINE void ValueAll(Values values, int64_t dim, const float* weights,
 
 // Of a plain sum of f32 the error grows with its length, from the largest term
 // on: sums start anew every few steps, sooner where a product is rounded before
-// it is added. Weights stay in L1 meanwhile, which pays for it: with 32 steps
-// nothing is lost at width 64 (Zen 5), with 16 two points are.
+// it is added. Weights stay in L1 meanwhile, which pays for it on Zen 5: there
+// nothing is lost with 32 keys at width 64, and two points are with 16. Zen 4
+// loses a point with 32.
 template <int kVecs, bool kMasked, class Values>
 HWY_NOINLINE void ValueStrip(Values values, int64_t dim, const float* weights,
                              const float* rescale, float* out, int n) {
-  constexpr int kSum = HWY_TARGET <= HWY_AVX2 ? 32 : 16;
+  constexpr int kSum = HWY_TARGET <= HWY_AVX3   ? 64 / Values::kKeys
+                       : HWY_TARGET <= HWY_AVX2 ? 32
+                                                : 16;
   for (int r = 0; r < n; r += kSum)
     ValueAll<RowsFor(kVecs), kVecs, kMasked>(
         values.From(r), dim, weights + r * kTile, r == 0 ? rescale : nullptr,

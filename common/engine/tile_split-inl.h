@@ -108,6 +108,7 @@ struct SplitValues {
     return {x, Values::Choose(kMeet, cut + step * Values::kKeys, x, y), y};
   }
   using Mask = typename Values::Mask;
+  static constexpr int kKeys = Values::kKeys;
   static HWY_INLINE V Add(const Each& x, V b, V a, int j) {
     return Values::Add(j < kMeet    ? x.first
                        : j == kMeet ? x.meeting
