@@ -49,7 +49,10 @@ void TabledSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<TabledSoftmax>(work, scratch);
 }
 void CappedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
-  RunPairs<AnySoftmax<false>>(work, scratch);
+  if (OnlyCaps(*work.spec))
+    RunPairs<CappedSoftmax>(work, scratch);
+  else
+    RunPairs<AnySoftmax<false>>(work, scratch);
 }
 void MaskedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<AnySoftmax<true>>(work, scratch);

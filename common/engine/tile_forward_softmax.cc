@@ -25,7 +25,10 @@ void TabledTile(const TileWork& work, const TileScratch& scratch) {
   Tile<TabledSoftmax>(work, scratch).Run();
 }
 void CappedTile(const TileWork& work, const TileScratch& scratch) {
-  Tile<AnySoftmax<false>>(work, scratch).Run();
+  if (OnlyCaps(*work.spec))
+    Tile<CappedSoftmax>(work, scratch).Run();
+  else
+    Tile<AnySoftmax<false>>(work, scratch).Run();
 }
 void MaskedTile(const TileWork& work, const TileScratch& scratch) {
   Tile<AnySoftmax<true>>(work, scratch).Run();

@@ -21,6 +21,11 @@ namespace saccade {
 namespace HWY_NAMESPACE {
 namespace {
 
+// Whether a softcap is all that happens to scores.
+inline bool OnlyCaps(const TileSpec& spec) {
+  return spec.bias == nullptr && spec.slopes.empty();
+}
+
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
 // A Policy says what becomes of a score, and how weights are normalised:
@@ -79,6 +84,41 @@ class TabledSoftmax : public Softmax {
   const float* bias_;
 };
 
+// cap tanh(s / cap), and no more.
+class CappedSoftmax : public Softmax {
+ public:
+  explicit CappedSoftmax(const TileWork& work)
+      : Softmax(work), cap_(work.spec->softcap * kLog2E) {
+    // The minimax fit of tanh(x) / x in x^2 for |x| < kNear (4.1e-8).
+    constexpr double kFit[] = {-3.333266316e-1, 1.329982523e-1,
+                               -4.914849151e-2};
+    const double square = static_cast<double>(cap_) * cap_;
+    double scale = 1;
+    for (int i = 0; i < 3; ++i)
+      fit_[i] = static_cast<float>(kFit[i] / (scale *= square));
+    near_ = static_cast<float>(square * kNear * kNear);
+  }
+  HWY_INLINE V Score(V s, int64_t, const float*) const {
+    const V z = hn::Mul(s, s);
+    V p = hn::MulAdd(hn::Set(d, fit_[2]), z, hn::Set(d, fit_[1]));
+    p = hn::MulAdd(p, z, hn::Set(d, fit_[0]));
+    p = hn::MulAdd(p, z, hn::Set(d, 1.0f));
+    const V near = hn::Mul(p, s);
+    // Usually that is all, for scores that the cap hardly touches. It must not
+    // show in a lane's bits what its neighbours hold.
+    const auto nearby = hn::Lt(z, hn::Set(d, near_));
+    if (HWY_LIKELY(hn::AllTrue(d, nearby))) return near;
+    const V share = hn::Mul(s, hn::Set(d, 1 / cap_));
+    const V far = hn::Mul(hn::Set(d, cap_), TanhAndSlope<D>(d, share).value);
+    return hn::IfThenElse(nearby, near, far);
+  }
+
+ private:
+  static constexpr double kNear = 0.35;
+  float cap_;  // in base 2, as scores are
+  float fit_[3], near_;
+};
+
 // All that may become of a score, each a branch that goes the same way for all
 // of a pass: softcap, either bias, the caller's mask.
 template <bool kWithMask>
@@ -87,7 +127,8 @@ class AnySoftmax : public Softmax {
   static constexpr bool kMask = kWithMask;
 
   explicit AnySoftmax(const TileWork& work)
-      : Softmax(work), cap_(work.spec->softcap * kLog2E),
+      : Softmax(work),
+        cap_(work.spec->softcap * kLog2E),
         inverse_(cap_ > 0 ? 1 / cap_ : 0),
         bias_(work.bias) {
     if (!work.spec->slopes.empty())
