@@ -328,12 +328,16 @@ void CheckCase(const Case& c) {
   CHECK(Ratio(spec, run) <= kKappa);
 }
 
+// And by both ways through a tile.
 void OnEveryTarget(const std::function<void()>& test) {
-  for (const std::string_view name : TargetNames()) {
-    CAPTURE(name);
-    const ScopedTarget target(name);
-    test();
-  }
+  for (const std::string_view name : TargetNames())
+    for (const bool zen4 : {false, true}) {
+      CAPTURE(name);
+      CAPTURE(zen4);
+      const ScopedTarget target(name);
+      const ScopedZen4 core(zen4);
+      test();
+    }
 }
 
 }  // namespace

@@ -236,23 +236,18 @@ inline void DispatchTile(const ScanTileArgs& a, bool read, bool write) {
     ScanTile<kTokens, kVectors, false, true, kDecay>(a);
 }
 
-// All readers and writers of a tile, at the columns of one or two vectors.
-// Reads come before the one update that they may be fused with.
+// A tile at some columns; `wide`: of more than one vector.
+struct TileAt {
+  int64_t index, first, tokens, column;
+  bool wide;
+};
+
+// All readers and writers of a tile. Reads come before the one update that they
+// may be fused with. `a` has what does not depend on these.
 template <int kVectors, bool kDecay>
-inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
-                      int64_t tokens, const ScanScratch& scratch,
-                      int64_t column, const float* factors, float* recent,
-                      float* total, const LineFetch& fetch) {
-  ScanTileArgs a = {};
-  a.fetch = fetch;
-  a.query_stride = run.query.stride;
-  a.key_stride = run.key.stride;
-  a.value_stride = run.value.stride;
-  a.out_stride = run.out.stride;
-  a.total = total;
-  a.recent = recent;
-  a.rows = run.rows;
-  a.decay = &scratch.decays[tile];
+inline void ApplyTile(const ScanRun& run, const TileAt& at,
+                      const ScanScratch& scratch, ScanTileArgs a) {
+  const float* const factors = a.factor;
   const int steps = std::max(run.readers, run.writers);
   // The state fades once, with the first writer.
   ScanDecay faded;
@@ -266,50 +261,38 @@ inline void ApplyTile(const ScanRun& run, int64_t tile, int64_t first,
     const int r = run.readers > 1 ? x : 0, w = run.writers > 1 ? x : 0;
     if (kDecay && x == 1 && run.writers > 1) a.decay = &faded;
     if (run.readers > 0) {
-      a.query = run.query.At(r, first);
-      a.out = run.out.At(r, first) + column;
+      a.query = run.query.At(r, at.first);
+      a.out = run.out.At(r, at.first) + at.column;
       a.add = x > 0 && run.writers > 1;
-      a.factor = run.factor ? run.factor + r * kScanRun + first : factors;
+      a.factor = run.factor ? run.factor + r * kScanRun + at.first : factors;
     }
     if (run.writers > 0) {
-      a.key = run.key.At(w, first);
-      a.value = run.value.At(w, first) + column;
+      a.key = run.key.At(w, at.first);
+      a.value = run.value.At(w, at.first) + at.column;
       if (run.readers > 0)
-        a.scores = scratch.scores + (x * kScanTiles + tile) * kScanScores;
+        a.scores = scratch.scores + (x * kScanTiles + at.index) * kScanScores;
     }
     if (x > 0) a.fetch = {};
-    if (tokens == kScanTile)
+    if (at.tokens == kScanTile)
       DispatchTile<kScanTile, kVectors, kDecay>(a, read, write);
     else
       DispatchTile<1, kVectors, kDecay>(a, read, write);
   }
 }
 
-// The same where the reader sees the writer, and for one vector. `settle`: the
-// tile does that first, or null.
-template <bool kDecay>
-inline void ApplySeeing(const ScanRun& run, int64_t tile, int64_t first,
-                        int64_t tokens, const ScanScratch& scratch,
-                        int64_t column, const float* factors, float* recent,
-                        float* total, const float* settle,
-                        const LineFetch& fetch) {
-  ScanTileArgs a = {};
-  a.fetch = fetch;
-  a.query = run.query.At(0, first), a.query_stride = run.query.stride;
-  a.key = run.key.At(0, first), a.key_stride = run.key.stride;
-  a.value = run.value.At(0, first) + column, a.value_stride = run.value.stride;
-  a.out = run.out.At(0, first) + column, a.out_stride = run.out.stride;
-  a.factor = run.factor ? run.factor + first : factors;
-  a.total = total, a.recent = recent, a.rows = run.rows;
-  a.decay = &scratch.decays[tile];
-  const bool whole = tokens == kScanTile;
-  if (settle != nullptr) {
-    a.settle = *settle;
-    return (whole ? SeeingTile<kScanTile, kDecay, true>
-                  : SeeingTile<1, kDecay, true>)(a);
-  }
-  (whole ? SeeingTile<kScanTile, kDecay, false>
-         : SeeingTile<1, kDecay, false>)(a);
+// The same where the reader sees the writer, and for one vector.
+template <bool kDecay, bool kSettle>
+inline void ApplySeeing(const ScanRun& run, const TileAt& at,
+                        ScanTileArgs& a) {
+  a.query = run.query.At(0, at.first);
+  a.key = run.key.At(0, at.first);
+  a.value = run.value.At(0, at.first) + at.column;
+  a.out = run.out.At(0, at.first) + at.column;
+  if (run.factor != nullptr) a.factor = run.factor + at.first;
+  if (at.tokens == kScanTile)
+    SeeingTile<kScanTile, kDecay, kSettle>(a);
+  else
+    SeeingTile<1, kDecay, kSettle>(a);
 }
 
 // Columns of the state that a kernel takes at once.
@@ -324,20 +307,33 @@ inline int64_t TileCalls(const ScanRun& run) {
          ((columns + step - 1) / step);
 }
 
-// Calls apply(tile, first token, tokens, column, total, recent, more than one
-// vector, fetch) for a run's tiles at each step of columns.
+// Calls apply(TileAt, ScanTileArgs) for a run's tiles at each step of columns.
+// What apply sets stays set, but for where a tile stands.
 template <class F>
-HWY_INLINE void ForSteps(const ScanRun& run, const ScanState& state, F apply) {
+HWY_INLINE void ForSteps(const ScanRun& run, const ScanScratch& scratch,
+                         const ScanState& state, F apply) {
+  float factors[kScanTile];
+  std::fill_n(factors, kScanTile, run.scale);
+  ScanTileArgs a = {};
+  a.query_stride = run.query.stride;
+  a.key_stride = run.key.stride;
+  a.value_stride = run.value.stride;
+  a.out_stride = run.out.stride;
+  a.factor = run.scale != 1 ? factors : nullptr;
+  a.rows = run.rows;
   const int64_t step = ScanStep();
   for (int64_t p = run.panel_begin; p < run.panel_end; ++p) {
     const int64_t width = std::min(kScanPanel, run.columns - p * kScanPanel);
     for (int64_t c = 0; c < width; c += step) {
       const int64_t at =
           ScanAt(run.rows, 0, (p - run.panel_begin) * kScanPanel + c);
+      a.total = state.total + at;
+      a.recent = state.recent + at;
+      const bool wide = std::min(step, width - c) > kScanLanes;
       ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
-        apply(tile, first, tokens, p * kScanPanel + c, state.total + at,
-              state.recent + at, std::min(step, width - c) > kScanLanes,
-              run.ahead ? run.ahead->Next() : LineFetch());
+        a.decay = &scratch.decays[tile];
+        a.fetch = run.ahead ? run.ahead->Next() : LineFetch();
+        apply(TileAt{tile, first, tokens, p * kScanPanel + c, wide}, a);
       });
     }
   }
@@ -346,32 +342,27 @@ HWY_INLINE void ForSteps(const ScanRun& run, const ScanState& state, F apply) {
 template <bool kDecay>
 inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
                      const ScanState& state) {
-  float factors[kScanTile];
-  std::fill_n(factors, kScanTile, run.scale);
-  const float* const scale = run.scale != 1 ? factors : nullptr;
-  ForSteps(run, state,
-           [&](int64_t tile, int64_t first, int64_t tokens, int64_t column,
-               float* total, float* recent, bool wide, const LineFetch& fetch) {
-             (wide ? ApplyTile<kScanVectors, kDecay>
-                   : ApplyTile<1, kDecay>)(run, tile, first, tokens, scratch,
-                                           column, scale, recent, total, fetch);
-           });
+  ForSteps(run, scratch, state, [&](const TileAt& at, const ScanTileArgs& a) {
+    if (at.wide)
+      ApplyTile<kScanVectors, kDecay>(run, at, scratch, a);
+    else
+      ApplyTile<1, kDecay>(run, at, scratch, a);
+  });
 }
 
-// `settle`: what the first tile does to the state, or null.
+// `settle`: what the state's total is multiplied by as the first tile settles
+// it, or null.
 template <bool kDecay>
 inline void ApplySeeingRun(const ScanRun& run, const ScanScratch& scratch,
                            const ScanState& state, const float* settle) {
-  float factors[kScanTile];
-  std::fill_n(factors, kScanTile, run.scale);
-  const float* const scale = run.scale != 1 ? factors : nullptr;
-  ForSteps(run, state,
-           [&](int64_t tile, int64_t first, int64_t tokens, int64_t column,
-               float* total, float* recent, bool, const LineFetch& fetch) {
-             ApplySeeing<kDecay>(run, tile, first, tokens, scratch, column,
-                                 scale, recent, total,
-                                 tile == 0 ? settle : nullptr, fetch);
-           });
+  ForSteps(run, scratch, state, [&](const TileAt& at, ScanTileArgs& a) {
+    if (settle != nullptr && at.index == 0) {
+      a.settle = *settle;
+      ApplySeeing<kDecay, true>(run, at, a);
+    } else {
+      ApplySeeing<kDecay, false>(run, at, a);
+    }
+  });
 }
 
 // total = fade total + recent, and recent is what rounding lost, so that no

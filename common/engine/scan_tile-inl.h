@@ -10,7 +10,10 @@
 // Six tokens by two vectors of columns fill AVX3's registers: 12 of out, 12 of
 // values, the state. Broadcasts are then half of the multiply-adds; by one
 // vector they are as many, and loading them is the limit (Zen 5, width 64: 91 %
-// of the FMA peak against 70). The other targets have registers for one.
+// of the FMA peak against 70). Zen 4 wants it the other way: a broadcast from
+// memory is part of a multiply-add there, one into a register is not (98 against
+// 88), and SeeingTile() is its kernel. The other targets have registers for one
+// vector.
 
 // Per-target include guard.
 #if defined(SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_) == \

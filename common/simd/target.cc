@@ -55,6 +55,17 @@ std::atomic<int>& Current() {
   return current;
 }
 
+// Whether kernels choose as on Zen 4: family 19h with AVX-512.
+std::atomic<bool>& Zen4() {
+#if HWY_ARCH_X86
+  static std::atomic<bool> zen4{__builtin_cpu_is("amdfam19h") &&
+                                __builtin_cpu_supports("avx512f")};
+#else
+  static std::atomic<bool> zen4{false};
+#endif
+  return zen4;
+}
+
 void Use(int target) {
   Current() = target;
   hwy::GetChosenTarget().Update(Available()[target].highway);
@@ -86,15 +97,11 @@ bool MultipliesBF16() {
   return Available()[Current()].bf16;
 }
 
-bool OnZen4() {
-#if HWY_ARCH_X86
-  static const bool halves =
-      __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
-  return halves;
-#else
-  return false;
-#endif
-}
+bool OnZen4() { return Zen4().load(std::memory_order_relaxed); }
+
+ScopedZen4::ScopedZen4(bool on) : previous_(Zen4().exchange(on)) {}
+
+ScopedZen4::~ScopedZen4() { Zen4() = previous_; }
 
 ScopedTarget::ScopedTarget(std::string_view name) {
   ChooseTarget();

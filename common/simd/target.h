@@ -30,6 +30,19 @@ bool MultipliesBF16();
 /// additions run beside multiply-adds; its prefetcher needs no asking.
 bool OnZen4();
 
+/// Makes kernels choose as on Zen 4, or as elsewhere, while it lives: for
+/// tests. As for ScopedTarget.
+class ScopedZen4 {
+ public:
+  explicit ScopedZen4(bool on);
+  ~ScopedZen4();
+  ScopedZen4(const ScopedZen4&) = delete;
+  ScopedZen4& operator=(const ScopedZen4&) = delete;
+
+ private:
+  bool previous_;
+};
+
 /// Makes kernels run on one target while it lives, in every thread: for tests.
 /// Scopes may nest; they must not overlap across threads.
 class ScopedTarget {
