@@ -106,17 +106,19 @@ class ForwardTask {
     LoadKeys(s, tokens);
     const bool own = IsPlainRow(call_.out) && tokens == s.count;
     const Tokens queries = Queries(s);
-    run_.query = ReadOnly(at_.query);
-    if (s.queries && IsOwn<Map>(call_.q) && tokens == s.count) {
-      run_.query = OwnRows<const float>(call_.q, b_, Head(0), queries.first);
-    } else if (s.queries) {
-      for (int64_t g = 0; g < group_; ++g)
-        LoadFeatures<Map, T>(spec_, call_.q, b_, Head(g), queries,
-                             call_.first + line_.query_position, at_.query, g,
-                             room_);
+    if (s.queries) {
+      if (IsOwn<Map>(call_.q) && tokens == s.count) {
+        run_.query = OwnRows<const float>(call_.q, b_, Head(0), queries.first);
+      } else {
+        run_.query = ReadOnly(at_.query);
+        for (int64_t g = 0; g < group_; ++g)
+          LoadFeatures<Map, T>(spec_, call_.q, b_, Head(g), queries,
+                               call_.first + line_.query_position, at_.query, g,
+                               room_);
+      }
+      run_.out =
+          own ? OwnRows<float>(call_.out, b_, Head(0), queries.first) : at_.out;
     }
-    run_.out =
-        own ? OwnRows<float>(call_.out, b_, Head(0), queries.first) : at_.out;
     if constexpr (Map::kSums) DivideQueries(s);
     FetchNext(s);
     ScanOneRun(run_, at_.scratch, state_);

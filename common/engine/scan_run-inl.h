@@ -282,8 +282,7 @@ inline void ApplyTile(const ScanRun& run, const TileAt& at,
 
 // The same where the reader sees the writer, and for one vector.
 template <bool kDecay, bool kSettle>
-inline void ApplySeeing(const ScanRun& run, const TileAt& at,
-                        ScanTileArgs& a) {
+inline void ApplySeeing(const ScanRun& run, const TileAt& at, ScanTileArgs& a) {
   a.query = run.query.At(0, at.first);
   a.key = run.key.At(0, at.first);
   a.value = run.value.At(0, at.first) + at.column;

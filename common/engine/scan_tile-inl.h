@@ -11,9 +11,9 @@
 // values, the state. Broadcasts are then half of the multiply-adds; by one
 // vector they are as many, and loading them is the limit (Zen 5, width 64: 91 %
 // of the FMA peak against 70). Zen 4 wants it the other way: a broadcast from
-// memory is part of a multiply-add there, one into a register is not (98 against
-// 88), and SeeingTile() is its kernel. The other targets have registers for one
-// vector.
+// memory is part of a multiply-add there, one into a register is not (98
+// against 88), and SeeingTile() is its kernel. The other targets have registers
+// for one vector.
 
 // Per-target include guard.
 #if defined(SACCADE_COMMON_ENGINE_SCAN_TILE_INL_H_) == \
@@ -257,10 +257,19 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
   for (; i < a.rows; ++i) rows(i, std::integral_constant<int, 1>());
   for (; line < fetch.lines; ++line) fetch.Fetch(line);
 
-  if constexpr (kDecay) HWY_UNROLL(8)
-  for (int t = 0; t < kTokens; ++t)
-    out[t][0] = hn::Mul(out[t][0], hn::Set(d, a.decay->back[t]));
-  FinishTile(a, value, out);
+  const auto store = [&](auto factor) HWY_ATTR {
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) {
+      auto x = out[t][0];
+      if constexpr (kDecay) x = hn::Mul(x, hn::Set(d, a.decay->back[t]));
+      hn::StoreU(factor(t, x), d, a.out + t * a.out_stride);
+    }
+  };
+  if (a.factor == nullptr)
+    store([](int, ScanVec x) HWY_ATTR { return x; });
+  else
+    store([&](int t, ScanVec x)
+              HWY_ATTR { return hn::Mul(x, hn::Set(d, a.factor[t])); });
 }
 
 /// The sum of a vector's blocks of four lanes.

@@ -293,15 +293,12 @@ HWY_INLINE void ValueAll(Values values, int64_t dim, const float* weights,
 
 // Of a plain sum of f32 the error grows with its length, from the largest term
 // on: sums start anew every few steps, sooner where a product is rounded before
-// it is added. Weights stay in L1 meanwhile, which pays for it on Zen 5: there
-// nothing is lost with 32 keys at width 64, and two points are with 16. Zen 4
-// loses a point with 32.
+// it is added. Weights stay in L1 meanwhile, which pays for it: with 32 steps
+// nothing is lost at width 64 (Zen 5; Zen 4: a point), with 16 two points are.
 template <int kVecs, bool kMasked, class Values>
 HWY_NOINLINE void ValueStrip(Values values, int64_t dim, const float* weights,
                              const float* rescale, float* out, int n) {
-  constexpr int kSum = HWY_TARGET <= HWY_AVX3   ? 64 / Values::kKeys
-                       : HWY_TARGET <= HWY_AVX2 ? 32
-                                                : 16;
+  constexpr int kSum = HWY_TARGET <= HWY_AVX2 ? 32 : 16;
   for (int r = 0; r < n; r += kSum)
     ValueAll<RowsFor(kVecs), kVecs, kMasked>(
         values.From(r), dim, weights + r * kTile, r == 0 ? rescale : nullptr,
