@@ -180,7 +180,7 @@ HWY_INLINE V LostBySum(D, V a, V b, V sum) {
   return hn::IfThenElseZero(hn::Eq(lost, lost), lost);
 }
 
-// The same for one reader and one writer, one vector of columns and two rows of
+// The same for one reader and one writer, one vector of columns and four rows of
 // the state at a time: each token reads the state as it leaves it, so that no
 // scores are needed. Its additions are as many as half of the multiply-adds,
 // and worth it where they run beside these (OnZen4(): 93 % of the FMA
