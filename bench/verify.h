@@ -9,8 +9,8 @@
 // with u = 2^-24, want and size from the oracle, and kappa the variant's own.
 // bf16 storage adds one rounding of the result, 2^-8 |want|, for its arithmetic
 // is f32 too; where the CPU multiplies bf16 and a variant makes use of it, one
-// of each weight as well, 2^-8 size. Gradients are compared with central
-// differences of the oracle.
+// of each weight and of each gradient of a score as well, 2^-8 size. Gradients
+// are compared with central differences of the oracle.
 #ifndef SACCADE_BENCH_VERIFY_H_
 #define SACCADE_BENCH_VERIFY_H_
 

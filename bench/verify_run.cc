@@ -245,8 +245,8 @@ bool TurnsCopies(const Variant& variant, const Problem& p) {
          PositionOf(p.positions, PositionKind::kScale) != nullptr;
 }
 
-// The CPU's product of bf16 wants weights in that type, too: one rounding of
-// each.
+// The CPU's product of bf16 wants weights, and their gradients, in that type,
+// too: one rounding of each.
 bool RoundsWeights(const Variant& variant, const Problem& p) {
   return p.dtype == DType::kBF16 && variant.traits.rounds_weights &&
          MultipliesBF16();
@@ -277,6 +277,7 @@ void CompareGradients(const CheckCase& c, const Reference& ref,
   const Problem& p = ref.problem;
   const double unit = p.dtype == DType::kBF16 ? 0x1p-8 : 0;
   const double copies = TurnsCopies(*c.variant, p) ? 4 * unit : unit;
+  const double weights = RoundsWeights(*c.variant, p) ? unit : 0;
   for (const Reference::Derivative& d : ref.derivatives)
     judge.Check(
         [&] {
@@ -284,7 +285,7 @@ void CompareGradients(const CheckCase& c, const Reference& ref,
                        TensorShape(*c.variant, p, d.tensor), d.index);
         },
         w.gradients[d.tensor][d.index], d.want, d.size,
-        unit * std::abs(d.want) + copies * d.size + d.noise);
+        unit * std::abs(d.want) + (copies + weights) * d.size + d.noise);
 }
 
 bool SameBits(double a, double b) {

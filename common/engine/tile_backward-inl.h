@@ -15,6 +15,21 @@
 // S starts at -lse log2 e and dP at -D scale: then P = exp2(S), dS = P dP.
 // Where a softcap or the caller's mask act, S starts at 0 and all is added at
 // its end.
+//
+// Products come in two arithmetics, a template argument A: Floats, here, and
+// the CPU's bf16 dot product (tile_backward_pairs.cc), which takes the elements
+// of both factors in pairs:
+//
+//   In              what rows of q, dO and K hold
+//   kTogether       elements a step multiplies, 1 or 2
+//   kFolds          K^T and V^T carry their factors; else S and dP are
+//                   multiplied as they end, and start at 0
+//   kDSRow          from one row of `ds_rows` to the next, in floats
+//   MulAdd, Broadcast(row, step)
+//   Read, Steps     the caller's rows, and these as steps of rows
+//   Transpose       K^T and V^T
+//   SetScores, Round   where the last three products find P and dS, and P and
+//                   dS to there
 #if defined(SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
 #ifdef SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_
@@ -33,12 +48,15 @@
 
 #include "engine/tile_backward.h"
 #include "engine/tile_fetch.h"
+#include "simd/bf16-inl.h"
 #include "simd/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade::backward {
 namespace HWY_NAMESPACE {
+namespace {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace simd = saccade::HWY_NAMESPACE;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -87,24 +105,28 @@ HWY_INLINE void ForVectors(int n, F part) {
 
 // Factors to broadcast: from rows, of which those past `last` repeat it, or
 // from a block of scores along either axis.
+template <class A>
 struct FromRows {
-  HWY_INLINE FromRows(Rows<const float> rows, int first, int last) {
+  using In = typename A::In;
+  HWY_INLINE FromRows(Rows<const In> rows, int first, int last) {
     for (int r = 0; r < kTile; ++r) row[r] = rows[std::min(first + r, last)];
   }
-  HWY_INLINE float operator()(int r, ptrdiff_t k) const { return row[r][k]; }
-  const float* row[kTile];
+  HWY_INLINE V operator()(int r, ptrdiff_t k) const {
+    return A::Broadcast(row[r], k);
+  }
+  const In* row[kTile];
 };
 template <ptrdiff_t kRow, ptrdiff_t kStep>
 struct FromScores {
-  HWY_INLINE float operator()(int r, ptrdiff_t k) const {
-    return at[r * kRow + k * kStep];
+  HWY_INLINE V operator()(int r, ptrdiff_t k) const {
+    return hn::Set(d, at[r * kRow + k * kStep]);
   }
   const float* at;
 };
 
 // acc[r][.] += sum_k a(r, k) b[k][.]
-template <int kV, class A>
-HWY_INLINE void Multiply(V (&acc)[kTile][kV], const A& a,
+template <class A, int kV, class From>
+HWY_INLINE void Multiply(V (&acc)[kTile][kV], const From& a,
                          const float* HWY_RESTRICT b, ptrdiff_t b_row,
                          ptrdiff_t n) {
   HWY_UNROLL(1)
@@ -113,18 +135,17 @@ HWY_INLINE void Multiply(V (&acc)[kTile][kV], const A& a,
     for (int j = 0; j < kV; ++j)
       x[j] = hn::LoadU(d, b + k * b_row + j * kLanes);
     for (int r = 0; r < kTile; ++r) {
-      const V y = hn::Set(d, a(r, k));
-      for (int j = 0; j < kV; ++j) acc[r][j] = hn::MulAdd(y, x[j], acc[r][j]);
+      const V y = a(r, k);
+      for (int j = 0; j < kV; ++j) acc[r][j] = A::MulAdd(y, x[j], acc[r][j]);
     }
   }
 }
 
-// What one query block against one key block needs, beside its cells.
+// What one query block against one key block needs, beside its cells and its
+// operands.
 struct Block {
   int n_queries, n_keys;
   int qk_dim, v_dim;
-  Rows<const float> q, dout, k;
-  const float *kt, *vt;   // [panel][width][kPanel]
   float *p, *ds;          // [query][kScoreRow]
   const float* start;     // of S: -lse log2 e, or 0
   const float* start_dp;  // of dP: -D scale, or 0
@@ -138,6 +159,25 @@ struct Block {
   float* dbias;           // where dS is summed by distance, at 0; or null
   Rows<float> dq, dk, dv;
   Fetches* fetches;  // to be asked for meanwhile
+};
+
+// Steps of n elements.
+template <class A>
+HWY_INLINE int StepsOf(int n) {
+  return (n + A::kTogether - 1) / A::kTogether;
+}
+
+// And with operands. A step is kTogether elements, as many bits as a float.
+template <class A>
+struct BlockOf : Block {
+  Rows<const typename A::In> q, dout, k;  // whole steps may be read
+  const float *kt, *vt;                   // [panel][steps][kPanel]
+  float factor, factor_dp;                // of S and dP, where not folded in
+  // Of the last three products: steps of queries or keys, whole vectors of
+  // columns.
+  Rows<const float> q_steps, dout_steps, k_steps;
+  const float *p_steps, *ds_steps;  // [step of queries][kScoreRow]
+  const float* ds_rows;             // [query][A::kDSRow], steps of keys
 };
 
 // kAny: either, and a softcap and the caller's mask, as the block says.
@@ -212,54 +252,68 @@ HWY_INLINE void FinishAny(V s, const Block& b, int row, int key, float* p,
 
 // Weights of queries begin .. end - 1 against kV vectors of keys, the first at
 // `key`.
-template <class Kind, Bias kBias, int kV>
-HWY_NOINLINE void Scores(const Block& b, int key, int begin, int end) {
-  const float* kt = b.kt + key / kPanel * b.qk_dim * kPanel + key % kPanel;
+template <class A, class Kind, Bias kBias, int kV>
+HWY_NOINLINE void Scores(const BlockOf<A>& b, int key, int begin, int end) {
+  const int steps = StepsOf<A>(b.qk_dim);
+  const float* kt = b.kt + key / kPanel * steps * kPanel + key % kPanel;
+  // Where the score of row r against vector j starts.
+  const auto begins = [&](int r, int j) HWY_ATTR {
+    if constexpr (kBias == Bias::kAny) return hn::Zero(d);
+    const V start = hn::Set(d, b.start[r]);
+    if constexpr (kBias == Bias::kTable)
+      return hn::Add(start, TableBias(b, r, key + j * kLanes));
+    if constexpr (kBias == Bias::kSlope)
+      return AddSlope(start, b, r, key + j * kLanes);
+    return start;
+  };
   for (int r0 = begin; r0 < end; r0 += kTile) {
     b.fetches->Next();
     V acc[kTile][kV];
-    for (int r = 0; r < kTile; ++r) {
-      const V start = hn::Set(d, b.start[r0 + r]);
-      for (int j = 0; j < kV; ++j) {
-        const int at = key + j * kLanes;
-        acc[r][j] = kBias == Bias::kAny ? hn::Zero(d) : start;
-        if constexpr (kBias == Bias::kTable)
-          acc[r][j] = hn::Add(start, TableBias(b, r0 + r, at));
-        if constexpr (kBias == Bias::kSlope)
-          acc[r][j] = AddSlope(start, b, r0 + r, at);
-      }
-    }
-    Multiply(acc, FromRows(b.q, r0, end - 1), kt, kPanel, b.qk_dim);
+    for (int r = 0; r < kTile; ++r)
+      for (int j = 0; j < kV; ++j)
+        acc[r][j] = A::kFolds ? begins(r0 + r, j) : hn::Zero(d);
+    Multiply<A>(acc, FromRows<A>(b.q, r0, end - 1), kt, kPanel, steps);
     for (int r = 0; r < kTile; ++r) {
       const ptrdiff_t at = (r0 + r) * kScoreRow + key;
       for (int j = 0; j < kV; ++j) {
         float* const p = b.p + at + j * kLanes;
         float* const ds = b.ds + at + j * kLanes;
+        V s = acc[r][j];
+        if constexpr (!A::kFolds)
+          s = hn::MulAdd(s, hn::Set(d, b.factor), begins(r0 + r, j));
         if constexpr (kBias == Bias::kAny)
-          FinishAny(acc[r][j], b, r0 + r, key + j * kLanes, p, ds);
+          FinishAny(s, b, r0 + r, key + j * kLanes, p, ds);
         else
-          Kind::Finish(acc[r][j], b, r0 + r, p, ds);
+          Kind::Finish(s, b, r0 + r, p, ds);
       }
     }
   }
 }
 
 // dS = factor dP; `factor` is P, or what waits in dS.
-template <int kV>
-HWY_NOINLINE void ScoreGradients(const Block& b, const float* factor, int key,
-                                 int begin, int end) {
-  const float* vt = b.vt + key / kPanel * b.v_dim * kPanel + key % kPanel;
+template <class A, int kV>
+HWY_NOINLINE void ScoreGradients(const BlockOf<A>& b, const float* factor,
+                                 int key, int begin, int end) {
+  const int steps = StepsOf<A>(b.v_dim);
+  const float* vt = b.vt + key / kPanel * steps * kPanel + key % kPanel;
   for (int r0 = begin; r0 < end; r0 += kTile) {
     b.fetches->Next();
     V acc[kTile][kV];
+    const auto start = [&](int r)
+                           HWY_ATTR { return hn::Set(d, b.start_dp[r0 + r]); };
     for (int r = 0; r < kTile; ++r)
-      for (int j = 0; j < kV; ++j) acc[r][j] = hn::Set(d, b.start_dp[r0 + r]);
-    Multiply(acc, FromRows(b.dout, r0, end - 1), vt, kPanel, b.v_dim);
+      for (int j = 0; j < kV; ++j)
+        acc[r][j] = A::kFolds ? start(r) : hn::Zero(d);
+    Multiply<A>(acc, FromRows<A>(b.dout, r0, end - 1), vt, kPanel, steps);
     for (int r = 0; r < kTile; ++r) {
       const ptrdiff_t at = (r0 + r) * kScoreRow + key;
-      for (int j = 0; j < kV; ++j)
-        hn::Store(hn::Mul(acc[r][j], hn::Load(d, factor + at + j * kLanes)), d,
+      for (int j = 0; j < kV; ++j) {
+        V dp = acc[r][j];
+        if constexpr (!A::kFolds)
+          dp = hn::MulAdd(dp, hn::Set(d, b.factor_dp), start(r));
+        hn::Store(hn::Mul(dp, hn::Load(d, factor + at + j * kLanes)), d,
                   b.ds + at + j * kLanes);
+      }
     }
   }
 }
@@ -278,7 +332,7 @@ HWY_INLINE void AddSome(V v, float* to, int n) {
 // to[r][first ..] += sum_k a(r, k) b[k][first ..] for kV vectors of columns, of
 // which `columns` exist; rows 0 .. rows - 1. What is there is added last: the
 // next tile need not wait until it comes from a far cache.
-template <int kV, ptrdiff_t kRow, ptrdiff_t kStep>
+template <class A, int kV, ptrdiff_t kRow, ptrdiff_t kStep>
 HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
                              Rows<float> to, int rows, int first, int columns,
                              Fetches& fetches) {
@@ -288,8 +342,8 @@ HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
     V acc[kTile][kV];
     for (int r = 0; r < kTile; ++r)
       for (int j = 0; j < kV; ++j) acc[r][j] = hn::Zero(d);
-    Multiply(acc, FromScores<kRow, kStep>{a + r0 * kRow}, b.data + first,
-             b.stride, n);
+    Multiply<A>(acc, FromScores<kRow, kStep>{a + r0 * kRow}, b.data + first,
+                b.stride, n);
     for (int r = 0; r < kTile; ++r) {
       if (r0 + r >= rows) break;
       float* into = to[r0 + r] + first;
@@ -337,15 +391,19 @@ HWY_INLINE void ClearUnseen(const Cells& cells, int query, int key, int end,
 }
 
 // y += x a
-HWY_INLINE void AddScaled(float x, const float* a, int n, float* y) {
-  const V factor = hn::Set(d, x);
+template <class T>
+HWY_INLINE void AddScaled(float x, const T* a, int n, float* y) {
+  const auto add = [&](auto tag, int c) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::Set(tag, x), simd::LoadAs(tag, a + c),
+                          hn::LoadU(tag, y + c)),
+               tag, y + c);
+  };
   int c = 0;
-  for (; c + kLanes <= n; c += kLanes)
-    hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, a + c), hn::LoadU(d, y + c)), d,
-               y + c);
-  for (; c < n; ++c) y[c] += x * a[c];
+  for (; c + kLanes <= n; c += kLanes) add(d, c);
+  for (; c < n; ++c) add(hn::CappedTag<float, 1>(), c);
 }
 
+}  // namespace
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
 }  // namespace saccade::backward

@@ -9,6 +9,7 @@
 #include "engine/tile_backward.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <limits>
@@ -16,6 +17,7 @@
 #include <thread>
 
 #include "hwy/cache_control.h"
+#include "simd/target.h"
 
 namespace saccade {
 namespace backward {
@@ -116,9 +118,10 @@ void Turn::Finish() {
   done_->store(first_, std::memory_order_release);
 }
 
-SlotScratch::SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim,
+SlotScratch::SlotScratch(Arena& arena, const TileSpec& spec,
                          int64_t distances) {
-  const int64_t d = RoundUp(qk_dim, kStrip), e = RoundUp(v_dim, kStrip);
+  const int64_t d = RoundUp(spec.qk_dim, kStrip);
+  const int64_t e = RoundUp(spec.v_dim, kStrip);
   kt = arena.Take<float>(kKeys * d);
   vt = arena.Take<float>(kKeys * e);
   p = arena.Take<float>(kQueries * kScoreRow);
@@ -126,6 +129,10 @@ SlotScratch::SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim,
   q = arena.Take<float>(kQueries * d);
   dout = arena.Take<float>(kQueries * e);
   k = arena.Take<float>(kKeys * d);
+  const bool bf16 = spec.dtype == DType::kBF16;
+  p_pairs = arena.Take<float>(bf16 ? kQueries / 2 * kScoreRow : 0);
+  ds_pairs = arena.Take<float>(bf16 ? kQueries / 2 * kScoreRow : 0);
+  ds_rows = arena.Take<float>(bf16 ? kQueries * kPairRow : 0);
   start = arena.Take<float>(kQueries);
   start_dp = arena.Take<float>(kQueries);
   inverse = arena.Take<float>(kQueries);
@@ -202,7 +209,7 @@ struct Scratch {
         distances(BiasGradient::MostDistances(spec, q_len, kv_len)),
         dbias(arena, spec, KeyBlocksOfRound(spec, kv_len, pairs)) {
     Arena count;
-    SlotScratch(count, spec.qk_dim, spec.v_dim, distances);
+    SlotScratch(count, spec, distances);
     slot_bytes = count.used();
     const int64_t group = spec.q_heads / std::max<int64_t>(spec.kv_heads, 1);
     const bool copies = spec.dtype != DType::kF32;
@@ -228,7 +235,7 @@ struct Scratch {
   }
   SlotScratch Slot(int n, const TileSpec& spec) const {
     Arena arena({slot + n * slot_bytes, slot_bytes});
-    return {arena, spec.qk_dim, spec.v_dim, distances};
+    return {arena, spec, distances};
   }
 
   int64_t pairs;  // of a round
@@ -305,6 +312,15 @@ void ForRows(const Pass& pass, int64_t pairs, Exec& exec, OnQueries on_queries,
   });
 }
 
+// Whether the CPU's bf16 dot product makes the pass's products.
+bool InPairs(const Pass& pass) {
+  const TileCall& call = pass.call->forward;
+  return MultipliesBF16() &&
+         std::ranges::all_of(
+             std::array{call.q, call.k, call.v, pass.call->dout},
+             [](const ConstView& v) { return v.dtype == DType::kBF16; });
+}
+
 // One part for a round of pairs. Chains are the pairs' residue classes; as many
 // go side by side as there are slots, so that few have to wait, and a slot
 // stays with few heads.
@@ -314,6 +330,7 @@ void AddPart(const Pass& pass, int64_t nth, int64_t pairs,
   const KeyBlocks cut(part, pass.kv_len());
   const int64_t chains = pairs * cut.classes;
   const int64_t abreast = std::min<int64_t>(chains, exec.slots());
+  const auto add = InPairs(pass) ? AddKeyPairBlock : AddKeyBlock;
   for (int64_t n = 0; n < chains * cut.count; ++n)
     new (scratch.progress + n) std::atomic<int64_t>(0);
   for (int64_t n = 0; n < chains; ++n)
@@ -339,7 +356,7 @@ void AddPart(const Pass& pass, int64_t nth, int64_t pairs,
               block);
     if (!job.keys.empty() && !job.queries.empty()) {
       SlotScratch own = scratch.Slot(slot, *pass.spec);
-      AddKeyBlock(pass, job, own, turn);
+      add(pass, job, own, turn);
     }
     turn.Finish();
   });

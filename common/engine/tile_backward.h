@@ -32,6 +32,8 @@ constexpr int kPanel = 64;  // keys a panel of the transposed K and V
 /// From one query's scores to the next's. An odd number of cache lines, so
 /// that a column of scores lies in all sets of the cache.
 constexpr ptrdiff_t kScoreRow = kKeys + 16;
+/// The same for rows of bf16, in floats.
+constexpr ptrdiff_t kPairRow = kKeys / 2 + 16;
 
 constexpr int64_t RoundUp(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
@@ -115,11 +117,14 @@ class Turn {
 
 /// A slot's own memory. Widths there are whole strips.
 struct SlotScratch {
-  SlotScratch(Arena& arena, int64_t qk_dim, int64_t v_dim, int64_t distances);
+  SlotScratch(Arena& arena, const TileSpec& spec, int64_t distances);
 
   float *kt, *vt;       // [panel][width][kPanel], scaled
   float *p, *ds;        // [kQueries][kScoreRow]
   float *q, *dout, *k;  // rows, where those of the caller cannot be used
+  // Of bf16: pairs of queries, and of keys, rounded.
+  float *p_pairs, *ds_pairs;          // [kQueries / 2][kScoreRow]
+  float* ds_rows;                     // [kQueries][kPairRow]
   float *start, *start_dp, *inverse;  // [kQueries]
   float* dbias;  // by distance, as in the widest range of BiasRanges
   Cells* cells;
@@ -197,6 +202,10 @@ struct Job {
 /// Adds all that a block of keys gives to dq, dk and dv.
 void AddKeyBlock(const Pass& pass, const Job& job, SlotScratch& scratch,
                  Turn& turn);
+/// The same where all of q, k, v and dO are bf16 and MultipliesBF16()
+/// (simd/target.h).
+void AddKeyPairBlock(const Pass& pass, const Job& job, SlotScratch& scratch,
+                     Turn& turn);
 
 /// D_i of queries `rows` of a head.
 void InnerProducts(const Pass& pass, int64_t pair, int64_t h, Interval rows);

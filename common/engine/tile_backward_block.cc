@@ -1,5 +1,4 @@
-// The kernels of the backward pass: all that one block of keys gives to the
-// gradients. Products and legend: tile_backward-inl.h.
+// The backward pass of a block of keys in f32, and what else the pass needs.
 #include "engine/tile_backward.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -7,435 +6,72 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "engine/tile_backward-inl.h"
-#include "engine/tile_mask-inl.h"
+#include "engine/tile_backward_run-inl.h"
 #include "simd/bf16-inl.h"
 #include "simd/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace saccade::backward {
 namespace HWY_NAMESPACE {
-namespace simd = saccade::HWY_NAMESPACE;
+namespace {
 
-// Rows of a view of either type, `step` apart.
-struct AnyRows {
-  AnyRows(const ConstView& view, int64_t b, int64_t head, int64_t row,
-          int64_t step)
-      : f32(view.dtype == DType::kF32),
-        data(f32 ? static_cast<const void*>(view.Row<float>(b, head, row))
-                 : view.Row<BF16>(b, head, row)),
-        stride(view.row_stride * step) {}
-  bool f32;
-  const void* data;
-  int64_t stride;
-};
+// The arithmetic of f32 (see tile_backward-inl.h).
+struct Floats {
+  using In = float;
+  static constexpr int kTogether = 1;
+  static constexpr bool kFolds = true;
+  static constexpr ptrdiff_t kDSRow = kScoreRow;
 
-// n rows as f32 whose whole vectors may be read: where they stand, or a copy in
-// `space`, padded with zeros.
-Rows<const float> AsFloats(const AnyRows& rows, int n, int64_t dim,
-                           float* space) {
-  if (rows.f32 && dim % kLanes == 0)
-    return {static_cast<const float*>(rows.data), rows.stride};
-  const int64_t wide = RoundUp(dim, kStrip);
-  const auto copy = [&](const auto* from) {
-    for (int r = 0; r < n; ++r) {
-      float* to = space + r * wide;
-      simd::ConvertRow(from + r * rows.stride, static_cast<size_t>(dim), to);
-      std::fill(to + dim, to + wide, 0.0f);
-    }
-  };
-  if (rows.f32)
-    copy(static_cast<const float*>(rows.data));
-  else
-    copy(static_cast<const BF16*>(rows.data));
-  return {space, wide};
-}
+  static HWY_INLINE V Broadcast(const float* row, ptrdiff_t c) {
+    return hn::Set(d, row[c]);
+  }
+  static HWY_INLINE V MulAdd(V y, V x, V acc) { return hn::MulAdd(y, x, acc); }
 
-// Which strips of rows hold a NaN or an infinity: those times 0 are not 0.
-uint32_t NotFinite(Rows<const float> rows, int n, int64_t dim) {
-  uint32_t strips = 0;
-  const V zero = hn::Zero(d);
-  for (int strip = 0; strip < n; strip += kStrip) {
-    V sum = zero, sum2 = zero;
-    float rest = 0;
-    for (int r = strip; r < std::min(n, strip + kStrip); ++r) {
-      const float* row = rows[r];
-      int64_t c = 0;
-      for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {
-        sum = hn::MulAdd(hn::LoadU(d, row + c), zero, sum);
-        sum2 = hn::MulAdd(hn::LoadU(d, row + c + kLanes), zero, sum2);
+  // n rows whose whole vectors may be read: where they stand, or a copy in
+  // `space`, padded with zeros.
+  static Rows<const float> Read(const AnyRows& rows, int n, int64_t dim,
+                                float* space) {
+    if (rows.f32 && dim % kLanes == 0)
+      return {static_cast<const float*>(rows.data), rows.stride};
+    const int64_t wide = RoundUp(dim, kStrip);
+    const auto copy = [&](const auto* from) {
+      for (int r = 0; r < n; ++r) {
+        float* to = space + r * wide;
+        simd::ConvertRow(from + r * rows.stride, static_cast<size_t>(dim), to);
+        std::fill(to + dim, to + wide, 0.0f);
       }
-      for (; c < dim; ++c) rest += row[c] * 0;
-    }
-    const bool finite =
-        hn::AllTrue(d, hn::Eq(hn::Add(sum, sum2), zero)) && rest == 0;
-    strips |= uint32_t{!finite} << strip / kStrip;
-  }
-  return strips;
-}
-
-// t[panel][c][key of panel] = factor rows[key][c]; keys past the last repeat
-// it, and what is computed from them is not read.
-void TransposeKeys(Rows<const float> rows, int n, int64_t dim, float factor,
-                   float* t) {
-  for (int key = 0; key < n; key += kLanes)
-    simd::RowsToColumns(d, rows[key], rows.stride, n - 1 - key, dim, factor,
-                        t + key / kPanel * dim * kPanel + key % kPanel, kPanel);
-}
-
-// Calls part(kVectors constant, first key, first row, end row) for all cells of
-// `masks`: pieces of keys of one panel, by runs of strips that agree.
-template <class F>
-HWY_INLINE void ForCells(const Cells::Masks& masks, const Block& b, F part) {
-  constexpr int kVectorsInStrip = kStrip / kLanes;
-  constexpr int kStripsInPanel = kPanel / kStrip;
-  for (int panel = 0; panel * kPanel < b.n_keys; ++panel) {
-    const auto in_panel = [&](int s) {
-      return masks[s] >> panel * kStripsInPanel & ((1u << kStripsInPanel) - 1);
     };
-    for (int s = 0; s * kStrip < b.n_queries;) {
-      int end = s + 1;
-      while (end < kStrips && in_panel(end) == in_panel(s)) ++end;
-      ForRuns(in_panel(s), [&](int from, int to) {
-        ForVectors((to - from) * kVectorsInStrip, [&](auto vectors, int v) {
-          part(vectors, panel * kPanel + from * kStrip + v * kLanes, s * kStrip,
-               std::min(end * kStrip, b.n_queries));
-        });
-      });
-      s = end;
-    }
-  }
-}
-
-template <class Kind, Bias kBias>
-void AllScores(const Block& b, const Cells& cells) {
-  ForCells(cells.scores, b, [&](auto vectors, int key, int begin, int end) {
-    Scores<Kind, kBias, vectors()>(b, key, begin, end);
-  });
-}
-
-void AllScoreGradients(const Block& b, const Cells& cells,
-                       const float* factor) {
-  ForCells(cells.scores, b, [&](auto vectors, int key, int begin, int end) {
-    ScoreGradients<vectors()>(b, factor, key, begin, end);
-  });
-  for (int s = 0; s * kStrip < b.n_queries; ++s)
-    ForRuns(cells.part[s], [&](int from, int to) {
-      const int end = std::min((s + 1) * kStrip, b.n_queries);
-      for (int g = from; g < to; ++g)
-        ClearUnseen(cells, s * kStrip, g * kStrip, end, b.p, b.ds);
-    });
-}
-
-// Adds a block of scores times `rows` to the rows of `to`, for all cells of
-// `masks`. kRow, kStep: how scores lie along the rows of `to`, and of `rows`.
-template <ptrdiff_t kRow, ptrdiff_t kStep>
-void AddProducts(const float* scores, const Cells::Masks& masks,
-                 Rows<const float> rows, int n_rows, Rows<float> to, int n_to,
-                 int dim, Fetches& fetches) {
-  ForVectors((dim + kLanes - 1) / kLanes, [&](auto vectors, int v) {
-    const int first = v * kLanes;
-    const int columns = std::min<int>(dim - first, vectors() * kLanes);
-    for (int s = 0; s * kStrip < n_to;) {
-      int end = s + 1;
-      while (end < kStrips && masks[end] == masks[s]) ++end;
-      const int row = s * kStrip;
-      ForRuns(masks[s], [&](int from, int until) {
-        const int k = from * kStrip, n = std::min(until * kStrip, n_rows) - k;
-        AddProduct<vectors(), kRow, kStep>(
-            scores + row * kRow + k * kStep, {rows[k], rows.stride}, n,
-            {to[row], to.stride}, std::min(end * kStrip, n_to) - row, first,
-            columns, fetches);
-      });
-      s = end;
-    }
-  });
-}
-
-// Calls pair(query, key) for what is visible in the cells that need care.
-template <class F>
-void ForCareful(const Block& b, const Cells& cells, F pair) {
-  for (int s = 0; s * kStrip < b.n_queries; ++s)
-    ForRuns(cells.careful[s], [&](int from, int to) {
-      const int last = std::min(to * kStrip, b.n_keys);
-      for (int j = from * kStrip; j < last; ++j)
-        for (int i = std::max(s * kStrip, cells.low[j]);
-             i < std::min((s + 1) * kStrip, cells.high[j]); ++i)
-          if (!cells.hides || Visible(b.p[i * kScoreRow + j])) pair(i, j);
-    });
-}
-
-void AddKeyGradients(const Block& b, const Cells& cells) {
-  AddProducts<1, kScoreRow>(b.p, cells.keys, b.dout, b.n_queries, b.dv,
-                            b.n_keys, b.v_dim, *b.fetches);
-  AddProducts<1, kScoreRow>(b.ds, cells.keys, b.q, b.n_queries, b.dk, b.n_keys,
-                            b.qk_dim, *b.fetches);
-  if (!cells.any_careful) return;
-  ForCareful(b, cells, [&](int i, int j) {
-    AddScaled(b.p[i * kScoreRow + j], b.dout[i], b.v_dim, b.dv[j]);
-    AddScaled(b.ds[i * kScoreRow + j], b.q[i], b.qk_dim, b.dk[j]);
-  });
-}
-
-void AddQueryGradients(const Block& b, const Cells& cells) {
-  AddProducts<kScoreRow, 1>(b.ds, cells.queries, b.k, b.n_keys, b.dq,
-                            b.n_queries, b.qk_dim, *b.fetches);
-  if (!cells.any_careful) return;
-  ForCareful(b, cells, [&](int i, int j) {
-    AddScaled(b.ds[i * kScoreRow + j], b.k[j], b.qk_dim, b.dq[i]);
-  });
-}
-
-void AddBiasGradients(const Block& b, const Cells& cells) {
-  for (int s = 0; s * kStrip < b.n_queries; ++s)
-    ForRuns(cells.scores[s], [&](int from, int to) {
-      const int last = std::min(to * kStrip, b.n_keys);
-      const int end = std::min((s + 1) * kStrip, b.n_queries);
-      for (int key = from * kStrip; key < last; key += kLanes)
-        AddByDistance(b, s * kStrip, end, key, last - key);
-    });
-}
-
-// The five products; `turn` is taken before the last.
-void AddBlock(const Pass& pass, const Block& b, const Cells& cells,
-              int64_t place, Turn& turn) {
-  const bool alibi = b.slope != 0, capped = b.softcap > 0;
-  if (capped || b.masked) {
-    AllScores<Softmax, Bias::kAny>(b, cells);
-  } else if (!pass.softmax()) {
-    alibi ? AllScores<ReluSquared, Bias::kSlope>(b, cells)
-          : AllScores<ReluSquared, Bias::kNone>(b, cells);
-  } else if (b.bias != nullptr) {
-    AllScores<Softmax, Bias::kTable>(b, cells);
-  } else {
-    alibi ? AllScores<Softmax, Bias::kSlope>(b, cells)
-          : AllScores<Softmax, Bias::kNone>(b, cells);
-  }
-  AllScoreGradients(b, cells, pass.softmax() && !capped ? b.p : b.ds);
-  if (b.dbias != nullptr) AddBiasGradients(b, cells);
-  AddKeyGradients(b, cells);
-  turn.Await(place);
-  AddQueryGradients(b, cells);
-  turn.Leave(place);
-}
-
-// One query head against one block of keys.
-class HeadTask {
- public:
-  HeadTask(const Pass& pass, const Job& job, int64_t h, SlotScratch& scratch,
-           Turn& turn, const Block& keys, uint32_t odd_keys)
-      : pass_(pass),
-        job_(job),
-        h_(h),
-        head_(pass.QueryHead(job.pair, h)),
-        batch_(pass.Batch(job.pair)),
-        scratch_(scratch),
-        turn_(turn),
-        block_(keys),
-        odd_keys_(odd_keys) {
-    const TileSpec& spec = *pass.spec;
-    block_.softcap = spec.softcap * simd::kLog2E;
-    block_.masked = spec.masked;
-    block_.slope = 0;
-    if (!spec.slopes.empty())
-      block_.slope = pass.call->forward.Slope(spec, batch_, head_) *
-                     static_cast<float>(job.part->step) *
-                     (pass.softmax() ? simd::kLog2E : 1.0f);
-    const BiasTable* const table = pass.call->forward.bias;
-    if (table == nullptr) return;
-    block_.bias = table->Zero(job.nth, head_);
-    if (job.dbias != nullptr) {
-      const Distances at = table->ranges().Of(job.nth);
-      std::fill_n(scratch.dbias, at.count, 0.0f);
-      block_.dbias = scratch.dbias - at.first / at.step;
-    }
-  }
-
-  void Run() {
-    job_.part->ForQueries(job_.keys, job_.queries, [&](Interval run) {
-      for (int64_t j = job_.keys.begin; j < job_.keys.end; ++j)
-        scratch_.seen[j - job_.keys.begin] = job_.part->Queries(j, run);
-      for (int64_t i = run.begin; i < run.end; i += kQueries) {
-        const Interval next{i + kQueries, i + 2 * kQueries};
-        RunBlock(Interval{i, i + kQueries}.Cut(run), next.Cut(run));
-        begun_ = true;
-      }
-    });
-    if (block_.dbias != nullptr) SumBiasGradients();
-  }
-
- private:
-  void RunBlock(Interval queries, Interval next) {
-    const Seen seen = job_.part->See(queries, job_.keys);
-    if (seen == Seen::kNone) return;
-    SetQueries(queries);
-    Fetches fetches;
-    block_.fetches = &fetches;
-    Fetch(next, fetches);
-    Cells& cells = *scratch_.cells;
-    if (seen == Seen::kAll && !block_.masked) {
-      cells.SetAll(block_.n_queries, block_.n_keys);
-    } else {
-      cells.SetPart(scratch_.seen, queries.begin, block_.n_queries,
-                    block_.n_keys);
-      if (block_.masked) SetMask(queries, cells);
-      const uint32_t odd =
-          NotFinite(block_.q, block_.n_queries, block_.qk_dim) |
-          NotFinite(block_.dout, block_.n_queries, block_.v_dim);
-      if ((odd | odd_keys_) != 0 || cells.hides)
-        cells.SetCareful(odd, odd_keys_);
-    }
-    const int64_t place =
-        h_ * (job_.queries.size() + 1) + queries.end - job_.queries.begin;
-    AddBlock(pass_, block_, cells, place, turn_);
-  }
-
-  // From sums by distance, which hold the scale as dS does, to parameters.
-  void SumBiasGradients() {
-    const TileBackwardCall& call = *pass_.call;
-    const Distances at = call.forward.bias->ranges().Of(job_.nth);
-    for (int64_t n = 0; n < at.count; ++n)
-      scratch_.dbias[n] /= pass_.spec->scale;
-    const DistanceBias& bias = *pass_.spec->bias;
-    bias.AddGradient(call.bias_parameters.Row<float>(0, head_, 0), at,
-                     scratch_.dbias, job_.dbias + h_ * bias.parameters());
-  }
-
-  // The caller's mask to where weights are to go, and what it hides.
-  void SetMask(Interval queries, Cells& cells) const {
-    const MaskView& mask = pass_.call->forward.attn_mask;
-    const int64_t step = job_.part->step;
-    const int64_t key = job_.offset + step * job_.keys.begin;
-    for (int r = 0; r < block_.n_queries; ++r) {
-      bool any = false;
-      simd::LoadMaskRow(
-          mask, MaskAt(mask, batch_, head_, RowOf(queries.begin + r), key),
-          step, block_.n_keys, block_.p + r * kScoreRow, &any);
-    }
-    for (int s = 0; s * kStrip < block_.n_queries; ++s)
-      ForRuns(cells.scores[s], [&](int from, int to) {
-        for (int g = from; g < to; ++g) HideCell(s, g, cells);
-      });
-  }
-
-  // By whichever pairs of a cell of the block the mask hides.
-  void HideCell(int s, int g, Cells& cells) const {
-    const int rows = std::min((s + 1) * kStrip, block_.n_queries);
-    const int keys = std::min((g + 1) * kStrip, block_.n_keys) - g * kStrip;
-    int hidden = 0;
-    for (int r = s * kStrip; r < rows; ++r)
-      for (int j = 0; j < keys; ++j)
-        hidden += block_.p[r * kScoreRow + g * kStrip + j] == -HUGE_VALF;
-    if (hidden > 0) cells.Hide(s, g, hidden == keys * (rows - s * kStrip));
-  }
-
-  int64_t RowOf(int64_t query) const {
-    return job_.offset + job_.part->step * query -
-           pass_.call->forward.q_position;
-  }
-
-  // Gradients of the blocks at hand, which come last, and the next queries.
-  void Fetch(Interval next, Fetches& fetches) const {
-    const TileBackwardCall& call = *pass_.call;
-    const auto add = [&](const Rows<float>& rows, int n, int64_t dim) {
-      constexpr auto kSize = static_cast<int64_t>(sizeof(float));
-      fetches.Add(rows.data, rows.stride * kSize, n, dim * kSize);
-    };
-    if (!begun_) {
-      add(block_.dv, block_.n_keys, block_.v_dim);
-      add(block_.dk, block_.n_keys, block_.qk_dim);
-    }
-    add(block_.dq, block_.n_queries, block_.qk_dim);
-    if (next.empty()) return;
-    const auto ask = [&](const ConstView& view) {
-      fetches.AddRows(view, batch_, head_, RowOf(next.begin), job_.part->step,
-                      next.size());
-    };
-    ask(call.forward.q);
-    ask(call.dout);
-  }
-
-  void SetQueries(Interval queries) {
-    const TileBackwardCall& call = *pass_.call;
-    const int64_t step = job_.part->step;
-    const int64_t row = RowOf(queries.begin);
-    const int n = static_cast<int>(queries.size());
-    block_.n_queries = n;
-    block_.q = AsFloats({call.forward.q, batch_, head_, row, step}, n,
-                        block_.qk_dim, scratch_.q);
-    block_.dout = AsFloats({call.dout, batch_, head_, row, step}, n,
-                           block_.v_dim, scratch_.dout);
-    const Rows<float> dq = pass_.Dq(job_.pair, h_);
-    block_.dq = {dq[row], dq.stride * step};
-    block_.apart = queries.begin - job_.keys.begin;
-    block_.distance = static_cast<float>(block_.apart);
-    if (pass_.softmax())
-      SetSoftmax(row, n);
+    if (rows.f32)
+      copy(static_cast<const float*>(rows.data));
     else
-      for (int i = 0; i < n; ++i)
-        scratch_.inverse[i] = pass_.inverse[row + i * step];
+      copy(static_cast<const BF16*>(rows.data));
+    return {space, wide};
+  }
+  static Rows<const float> Steps(Rows<const float> rows, int, int64_t, float*) {
+    return rows;
   }
 
-  void SetSoftmax(int64_t row, int n) {
-    const int64_t step = job_.part->step;
-    const float* lse = pass_.call->forward.Lse(*pass_.spec, batch_, head_);
-    const float* inner = pass_.Inner(job_.pair, h_);
-    for (int i = 0; i < n; ++i) {
-      const float at = lse[row + i * step];
-      // A row whose weights have no sum has none.
-      scratch_.start[i] = at == -HUGE_VALF ? at : -simd::kLog2E * at;
-      scratch_.start_dp[i] = -pass_.spec->scale * inner[row + i * step];
-    }
+  // t[panel][c][key of panel] = factor rows[key][c]; keys past the last repeat
+  // it, and what is computed from them is not read.
+  static void Transpose(Rows<const float> rows, int n, int64_t dim,
+                        float factor, float* t) {
+    for (int key = 0; key < n; key += kLanes)
+      simd::RowsToColumns(d, rows[key], rows.stride, n - 1 - key, dim, factor,
+                          t + key / kPanel * dim * kPanel + key % kPanel,
+                          kPanel);
   }
 
-  const Pass& pass_;
-  const Job& job_;
-  int64_t h_, head_, batch_;
-  SlotScratch& scratch_;
-  Turn& turn_;
-  Block block_;
-  uint32_t odd_keys_;
-  bool begun_ = false;
+  static void SetScores(const SlotScratch&, BlockOf<Floats>& b) {
+    b.p_steps = b.p;
+    b.ds_steps = b.ds_rows = b.ds;
+  }
+  static void Round(const BlockOf<Floats>&, const Cells&) {}
 };
+
+}  // namespace
 
 void AddKeyBlock(const Pass& pass, const Job& job, SlotScratch& s, Turn& turn) {
-  const TileSpec& spec = *pass.spec;
-  const TileCall& call = pass.call->forward;
-  const int64_t step = job.part->step;
-  const int64_t row = job.offset + step * job.keys.begin;
-  const int64_t b = pass.Batch(job.pair), head = pass.KeyHead(job.pair);
-  const Rows<float> dk = pass.Dk(job.pair), dv = pass.Dv(job.pair);
-
-  Block keys{};
-  keys.n_keys = static_cast<int>(job.keys.size());
-  keys.qk_dim = static_cast<int>(spec.qk_dim);
-  keys.v_dim = static_cast<int>(spec.v_dim);
-  keys.k =
-      AsFloats({call.k, b, head, row, step}, keys.n_keys, spec.qk_dim, s.k);
-  // The block of V is needed once, before any dO: they share their space.
-  const Rows<const float> v =
-      AsFloats({call.v, b, head, row, step}, keys.n_keys, spec.v_dim, s.dout);
-  const float scale = spec.scale;
-  TransposeKeys(keys.k, keys.n_keys, spec.qk_dim,
-                pass.softmax() ? scale * simd::kLog2E : scale, s.kt);
-  TransposeKeys(v, keys.n_keys, spec.v_dim, pass.softmax() ? scale : 2 * scale,
-                s.vt);
-  keys.kt = s.kt;
-  keys.vt = s.vt;
-  keys.p = s.p;
-  keys.ds = s.ds;
-  keys.start = s.start;
-  keys.start_dp = s.start_dp;
-  keys.inverse = s.inverse;
-  keys.dk = {dk[row], dk.stride * step};
-  keys.dv = {dv[row], dv.stride * step};
-  std::fill_n(s.start, kQueries, 0.0f);
-  std::fill_n(s.start_dp, kQueries, 0.0f);
-  std::fill_n(s.inverse, kQueries, 0.0f);
-
-  const uint32_t odd = NotFinite(keys.k, keys.n_keys, spec.qk_dim);
-  for (int64_t h = 0; h < pass.group; ++h)
-    HeadTask(pass, job, h, s, turn, keys, odd).Run();
+  AddKeysOf<Floats>(pass, job, s, turn);
 }
 
 template <class TO, class TG>

@@ -20,6 +20,7 @@
 #include "engine/tile_products-inl.h"
 #include "simd/bf16.h"
 #include "simd/math-inl.h"
+#include "simd/pairs-inl.h"
 #include "simd/transpose-inl.h"
 
 #if HWY_TARGET == HWY_AVX3
@@ -28,19 +29,6 @@ namespace saccade {
 namespace HWY_NAMESPACE {
 namespace {
 
-using DU = hn::RebindToUnsigned<D>;
-constexpr DU du;
-
-// a[lane] += x[2 lane] b[2 lane] + x[2 lane + 1] b[2 lane + 1]
-HWY_INLINE V DotPairs(V x, V b, V a) {
-  return V{_mm512_dpbf16_ps(a.raw, reinterpret_cast<__m512bh>(x.raw),
-                            reinterpret_cast<__m512bh>(b.raw))};
-}
-
-HWY_INLINE V BroadcastBits(uint32_t bits) {
-  return hn::BitCast(d, hn::Set(du, bits));
-}
-
 // Keys, in pairs along their width.
 struct PairKeys {
   const BF16* at;
@@ -48,12 +36,7 @@ struct PairKeys {
 
   PairKeys From(int64_t row) const { return {at + row * stride, stride}; }
 
-  // Two elements, or the last one of an odd width.
-  static HWY_INLINE V Pair(const BF16* x) {
-    uint32_t bits;
-    std::memcpy(&bits, x, sizeof bits);
-    return BroadcastBits(bits);
-  }
+  // The last element of an odd width.
   static HWY_INLINE V Single(const BF16* x) { return BroadcastBits(x->bits); }
 
   template <class F>
@@ -61,8 +44,9 @@ struct PairKeys {
     int64_t c = 0;
     HWY_UNROLL(1)
     for (; c + 2 <= dim; c += 2)
-      step(c / 2, [c](const PairKeys& keys, int i)
-                      HWY_ATTR { return Pair(keys.at + i * keys.stride + c); });
+      step(c / 2, [c](const PairKeys& keys, int i) HWY_ATTR {
+        return BroadcastPair(keys.at + i * keys.stride + c);
+      });
     if (c < dim)
       step(c / 2, [c](const PairKeys& keys, int i) HWY_ATTR {
         return Single(keys.at + i * keys.stride + c);
@@ -127,44 +111,6 @@ struct PairValues {
         _mm512_castps_si512(y.raw), kSelect))};
   }
 };
-
-// Interleaves rows of values; an odd number is filled up with zeros.
-HWY_INLINE void PackPairs(const BF16* rows, int64_t stride, int n, int64_t dim,
-                          float* to) {
-  alignas(64) static constexpr uint16_t kFirst[32] = {
-      0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-  const __m512i first = _mm512_load_si512(kFirst);
-  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-  for (int r = 0; r < n; r += 2) {
-    const auto* const low =
-        reinterpret_cast<const uint16_t*>(rows + r * stride);
-    const auto* const high = r + 1 < n ? low + stride : nullptr;
-    auto* const pairs = reinterpret_cast<uint32_t*>(to + r / 2 * dim);
-    int64_t c = 0;
-    for (; c + 2 * kLanes <= dim; c += 2 * kLanes) {
-      const __m512i a = _mm512_loadu_si512(low + c);
-      const __m512i b =
-          high ? _mm512_loadu_si512(high + c) : _mm512_setzero_si512();
-      _mm512_storeu_si512(pairs + c, _mm512_permutex2var_epi16(a, first, b));
-      _mm512_storeu_si512(pairs + c + kLanes,
-                          _mm512_permutex2var_epi16(a, second, b));
-    }
-    for (; c < dim; ++c)
-      pairs[c] = low[c] | (high ? uint32_t{high[c]} << 16 : 0u);
-  }
-}
-
-// Two vectors of floats, rounded to nearest even, as pairs.
-HWY_INLINE V RoundToPairs(V low, V high) {
-  alignas(64) static constexpr uint16_t kInterleave[32] = {
-      0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i both =
-      reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.raw, low.raw));
-  return V{_mm512_castsi512_ps(
-      _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), both))};
-}
 
 // Weights of n keys in place of their scores: pairs of keys 2 r and 2 r + 1 in
 // row r. kRunning: 2^(score - max), and added to `sum` before they are rounded.
@@ -238,7 +184,7 @@ class Pairs {
     const ConstView& v = w_.call->v;
     const auto pack = [&](int64_t row, int keys, float* to) HWY_ATTR {
       PackPairs(v.Row<BF16>(w_.batch, kv_head_, row),
-                w_.part->step * v.row_stride, keys, v.dim, to);
+                w_.part->step * v.row_stride, keys, v.dim, to, v.dim);
     };
     float* const to = s_.values + strip.start * v.dim;
     pack(strip.row, strip.keys, to);
