@@ -30,6 +30,7 @@
 //   Transpose       K^T and V^T
 //   SetScores, Round   where the last three products find P and dS, and P and
 //                   dS to there
+//   Rounded         one of them as they read it
 #if defined(SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
 #ifdef SACCADE_COMMON_ENGINE_TILE_BACKWARD_INL_H_

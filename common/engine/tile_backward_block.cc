@@ -66,6 +66,7 @@ struct Floats {
     b.ds_steps = b.ds_rows = b.ds;
   }
   static void Round(const BlockOf<Floats>&, const Cells&) {}
+  static float Rounded(float x) { return x; }
 };
 
 }  // namespace

@@ -93,6 +93,8 @@ struct Pairs {
       });
   }
 
+  static float Rounded(float x) { return ToFloat(ToBF16(x)); }
+
  private:
   // Queries r and, when `both`, r + 1 against keys first .. end - 1.
   static HWY_INLINE void RoundTwo(const BlockOf<Pairs>& b, int r, bool both,

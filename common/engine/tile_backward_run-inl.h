@@ -151,8 +151,8 @@ void AddKeyGradients(const BlockOf<A>& b, const Cells& cells) {
                                b.dk, b.n_keys, b.qk_dim, *b.fetches);
   if (!cells.any_careful) return;
   ForCareful(b, cells, [&](int i, int j) {
-    AddScaled(b.p[i * kScoreRow + j], b.dout[i], b.v_dim, b.dv[j]);
-    AddScaled(b.ds[i * kScoreRow + j], b.q[i], b.qk_dim, b.dk[j]);
+    AddScaled(A::Rounded(b.p[i * kScoreRow + j]), b.dout[i], b.v_dim, b.dv[j]);
+    AddScaled(A::Rounded(b.ds[i * kScoreRow + j]), b.q[i], b.qk_dim, b.dk[j]);
   });
 }
 
@@ -162,7 +162,7 @@ void AddQueryGradients(const BlockOf<A>& b, const Cells& cells) {
                                b.dq, b.n_queries, b.qk_dim, *b.fetches);
   if (!cells.any_careful) return;
   ForCareful(b, cells, [&](int i, int j) {
-    AddScaled(b.ds[i * kScoreRow + j], b.k[j], b.qk_dim, b.dq[i]);
+    AddScaled(A::Rounded(b.ds[i * kScoreRow + j]), b.k[j], b.qk_dim, b.dq[i]);
   });
 }
 
