@@ -42,14 +42,16 @@ struct Pairs {
     return simd::DotPairs(y, x, acc);
   }
 
-  // A copy, an odd width filled up with a zero, in the second half of `space`,
-  // which has room for as many floats.
+  // Where they stand, or a copy, an odd width filled up with a zero, in the
+  // second half of `space`, which has room for as many floats. Strides are
+  // even.
   static Rows<const BF16> Read(const AnyRows& rows, int n, int64_t dim,
                                float* space) {
+    const auto* const from = static_cast<const BF16*>(rows.data);
+    if (dim % 2 == 0 && rows.stride % 2 == 0) return {from, rows.stride};
     const int64_t even = RoundUp(dim, 2);
     auto* const to =
         reinterpret_cast<BF16*>(space + kQueries / 2 * RoundUp(dim, kStrip));
-    const auto* const from = static_cast<const BF16*>(rows.data);
     for (int r = 0; r < n; ++r) {
       to[r * even + even - 1] = BF16{};
       std::memcpy(to + r * even, from + r * rows.stride, dim * sizeof(BF16));
@@ -72,8 +74,8 @@ struct Pairs {
     const int64_t steps = (dim + 1) / 2;
     const auto same = [](auto bits) HWY_ATTR { return bits; };
     for (int key = 0; key < n; key += kLanes)
-      simd::RowsToColumns(d, reinterpret_cast<const float*>(rows[key]), steps,
-                          n - 1 - key, steps, same,
+      simd::RowsToColumns(d, reinterpret_cast<const float*>(rows[key]),
+                          rows.stride / 2, n - 1 - key, steps, same,
                           t + key / kPanel * steps * kPanel + key % kPanel,
                           kPanel);
   }
