@@ -10,6 +10,7 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/scan_state.h"
 #include "engine/scan_tile-inl.h"
@@ -52,6 +53,17 @@ inline void SetDecay(const float* decay, int64_t tokens,
   to.total = static_cast<float>(level.fade);
   to.tile = Round(product, level.owed);
   level.fade *= product;
+}
+
+// The same in a frame, the state before the run, of which `product` is what
+// has passed.
+inline void SetFramed(const float* decay, int64_t tokens, double& product,
+                      ScanDecay& to) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    product *= decay[t];
+    to.past[t] = static_cast<float>(1 / product);
+    to.back[t] = static_cast<float>(product);
+  }
 }
 
 // The decays of pairs of tokens, onto their scores.
@@ -160,32 +172,61 @@ inline void SeeZ(const float* query, int64_t query_stride, const float* key,
     StoreSums({sum[t], sum[t + 1], sum[t + 2], sum[t + 3]}, with_z + t);
 }
 
+// Beyond, what is divided by decays could be too much for a float.
+constexpr float kLeastDecay = 1e-3f;     // of a token, in a tile
+constexpr double kLeastFrame = 0x1p-60;  // of a run
+
 // Whether a run's reader sees its writer token by token, see SeeingTile().
 inline bool Sees(const ScanRun& run) {
-  // Beyond, what is divided by a tile's decays could be too much for a float.
-  constexpr float kLeast = 1e-3f;
   if (HWY_TARGET > HWY_AVX3 || !OnZen4()) return false;
   if (run.readers != 1 || run.writers != 1) return false;
   if (run.decay == nullptr) return true;
   return run.factor == nullptr &&
-         *std::min_element(run.decay, run.decay + run.count) >= kLeast;
+         *std::min_element(run.decay, run.decay + run.count) >= kLeastDecay;
 }
 
-// One tile's decays or factors where readers see, and its share of z.
-inline void PrepareSeeing(const ScanRun& run, int64_t tile, int64_t first,
-                          int64_t tokens, const ScanScratch& scratch,
-                          const ScanState& state) {
-  if (run.decay != nullptr)
-    SetDecay(run.decay + first, tokens, *state.level, scratch.decays[tile]);
-  if (run.factor == nullptr) return;
-  float with_z[8];
-  (tokens == kScanTile ? SeeZ<kScanTile>
-                       : SeeZ<1>)(run.query.At(0, first), run.query.stride,
-                                  run.key.At(0, first), run.key.stride, state,
-                                  with_z);
-  for (int64_t t = 0; t < tokens; ++t)
-    // In this order, so that max keeps a NaN.
-    run.factor[first + t] = 1 / (std::max(with_z[t], run.least) + run.epsilon);
+// Whether such a run's tiles share a frame, with `total` as it is in it.
+inline bool Frames(const ScanRun& run, const ScanState::Level& level) {
+  constexpr double kNear = 0x1p-20;  // to 1: what rounding a factor left
+  if (run.decay == nullptr || run.count < 2 * kScanTile) return false;
+  if (std::abs(level.fade - 1) > kNear) return false;
+  double product = 1;
+  for (int64_t t = 0; t < run.count; ++t) product *= run.decay[t];
+  return product >= kLeastFrame;
+}
+
+// Factors of tokens where readers see, and their share of z.
+inline void FactorsOfSeeing(const ScanRun& run, const ScanState& state) {
+  ForTiles(run.count, [&](int64_t, int64_t first, int64_t tokens) {
+    float with_z[8];
+    (tokens == kScanTile ? SeeZ<kScanTile>
+                         : SeeZ<1>)(run.query.At(0, first), run.query.stride,
+                                    run.key.At(0, first), run.key.stride, state,
+                                    with_z);
+    for (int64_t t = 0; t < tokens; ++t)
+      // In this order, so that max keeps a NaN.
+      run.factor[first + t] =
+          1 / (std::max(with_z[t], run.least) + run.epsilon);
+  });
+}
+
+// Decays of tiles where readers see; returns whether they share a frame.
+inline bool FadesOfSeeing(const ScanRun& run, const ScanScratch& scratch,
+                          ScanState::Level& level) {
+  const bool frames = Frames(run, level);
+  double product = 1;
+  ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
+    ScanDecay& to = scratch.decays[tile];
+    if (!frames)
+      SetDecay(run.decay + first, tokens, level, to);
+    else
+      SetFramed(run.decay + first, tokens, product, to);
+    if (frames && first + tokens == run.count) {
+      to.tile = Round(product, level.owed);
+      level.fade *= product;
+    }
+  });
+  return frames;
 }
 
 // One tile's scores, decays, factors, and its share of z.
@@ -281,7 +322,7 @@ inline void ApplyTile(const ScanRun& run, const TileAt& at,
 }
 
 // The same where the reader sees the writer, and for one vector.
-template <bool kDecay, bool kSettle>
+template <Fade kFade, bool kSettle>
 inline void ApplySeeing(const ScanRun& run, const TileAt& at, ScanTileArgs& a) {
   a.query = run.query.At(0, at.first);
   a.key = run.key.At(0, at.first);
@@ -289,9 +330,9 @@ inline void ApplySeeing(const ScanRun& run, const TileAt& at, ScanTileArgs& a) {
   a.out = run.out.At(0, at.first) + at.column;
   if (run.factor != nullptr) a.factor = run.factor + at.first;
   if (at.tokens == kScanTile)
-    SeeingTile<kScanTile, kDecay, kSettle>(a);
+    SeeingTile<kScanTile, kFade, kSettle>(a);
   else
-    SeeingTile<1, kDecay, kSettle>(a);
+    SeeingTile<1, kFade, kSettle>(a);
 }
 
 // Columns of the state that a kernel takes at once.
@@ -351,16 +392,18 @@ inline void ApplyRun(const ScanRun& run, const ScanScratch& scratch,
 
 // `settle`: what the state's total is multiplied by as the first tile settles
 // it, or null.
-template <bool kDecay>
+template <Fade kFade>
 inline void ApplySeeingRun(const ScanRun& run, const ScanScratch& scratch,
                            const ScanState& state, const float* settle) {
   ForSteps(run, scratch, state, [&](const TileAt& at, ScanTileArgs& a) {
     if (settle != nullptr && at.index == 0) {
       a.settle = *settle;
-      ApplySeeing<kDecay, true>(run, at, a);
-    } else {
-      ApplySeeing<kDecay, false>(run, at, a);
+      return ApplySeeing<kFade, true>(run, at, a);
     }
+    if constexpr (kFade == Fade::kFrame)
+      if (at.first + at.tokens == run.count)
+        return ApplySeeing<Fade::kFrameEnd, false>(run, at, a);
+    ApplySeeing<kFade, false>(run, at, a);
   });
 }
 
@@ -394,19 +437,20 @@ inline void ScanOneRun(const ScanRun& run, const ScanScratch& scratch,
     level.held = 0;
     level.fade = owed;
   }
-  ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
-    if (sees)
-      PrepareSeeing(run, tile, first, tokens, scratch, state);
-    else
+  if (!sees) {
+    ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
       PrepareTile(run, tile, first, tokens, scratch, state);
-  });
-  if (sees)
-    (run.decay != nullptr
-         ? ApplySeeingRun<true>
-         : ApplySeeingRun<false>)(run, scratch, state, full ? &fade : nullptr);
-  else
+    });
     (run.decay != nullptr ? ApplyRun<true> : ApplyRun<false>)(run, scratch,
                                                               state);
+  } else {
+    auto apply = ApplySeeingRun<Fade::kNone>;
+    if (run.decay != nullptr)
+      apply = FadesOfSeeing(run, scratch, level) ? ApplySeeingRun<Fade::kFrame>
+                                                 : ApplySeeingRun<Fade::kTile>;
+    if (run.factor != nullptr) FactorsOfSeeing(run, state);
+    apply(run, scratch, state, full ? &fade : nullptr);
+  }
   if (run.writers > 0) level.held += run.count;
 }
 

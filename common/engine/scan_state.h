@@ -125,7 +125,8 @@ struct ScanRun {
 /// A tile's share of its run's decays.
 struct ScanDecay {
   float to[kScanTile];    // from before the tile up to each token
-  float past[kScanTile];  // from each token up to the tile's end
+  float past[kScanTile];  // from each token up to the tile's end, or to the
+                          //   frame: the run's begin
   float back[kScanTile];  // one over it
   float tile;             // over the tile
   float total;            // of the state's `total` before the tile

@@ -26,6 +26,7 @@
 
 #include <hwy/highway.h>
 
+#include <cstdint>
 #include <type_traits>
 
 #include "engine/scan_state.h"
@@ -180,16 +181,20 @@ HWY_INLINE V LostBySum(D, V a, V b, V sum) {
   return hn::IfThenElseZero(hn::Eq(lost, lost), lost);
 }
 
-// The same for one reader and one writer, one vector of columns and four rows of
-// the state at a time: each token reads the state as it leaves it, so that no
-// scores are needed. Its additions are as many as half of the multiply-adds,
+// The same for one reader and one writer, one vector of columns and four rows
+// of the state at a time: each token reads the state as it leaves it, so that
+// no scores are needed. Its additions are as many as half of the multiply-adds,
 // and worth it where they run beside these (OnZen4(): 93 % of the FMA
 // peak in the kernel alone, where the tile above reaches 88).
 //
-// With decays the state is meanwhile the one that the tile's end sees.
+// With decays the state is meanwhile the one that the tile's end sees, or, in a
+// frame, the one before the run: rows of the state then do not fade, but for
+// the last tile's end, and two of 14 multiplications a row are gone.
 // kSettle: `total` takes in `recent` on the way, as Settle() does.
-template <int kTokens, bool kDecay, bool kSettle>
+enum class Fade : uint8_t { kNone, kTile, kFrame, kFrameEnd };
+template <int kTokens, Fade kFade, bool kSettle>
 HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
+  constexpr bool kDecay = kFade != Fade::kNone;
   const ScanTag d;
   ScanVec value[kTokens][1], out[kTokens][1];
   ScanVec fade = hn::Zero(d), total_fade = hn::Zero(d);
@@ -200,10 +205,10 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
     if constexpr (kDecay)
       value[t][0] = hn::Mul(value[t][0], hn::Set(d, a.decay->past[t]));
   }
-  if constexpr (kDecay) {
+  if constexpr (kFade == Fade::kTile || kFade == Fade::kFrameEnd)
     fade = hn::Set(d, a.decay->tile);
+  if constexpr (kFade == Fade::kTile)
     total_fade = hn::Set(d, a.decay->total * a.decay->tile);
-  }
 
   const float* const query = a.query;
   const float* const key = a.key;
@@ -224,7 +229,7 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
         old = both;
         hn::Store(old, d, total + at);
       }
-      if constexpr (kDecay) {
+      if constexpr (kFade == Fade::kTile) {
         young[r] = hn::Mul(young[r], fade);
         sum[r] = hn::MulAdd(old, total_fade, young[r]);
       } else {
@@ -241,8 +246,11 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
       out[t][0] = hn::MulAdd(y, hn::Add(sum[r], update[r]), out[t][0]);
     }
     HWY_UNROLL(4)
-    for (int r = 0; r < kRows; ++r)
-      hn::Store(hn::Add(young[r], update[r]), d, recent + (i + r) * kScanLine);
+    for (int r = 0; r < kRows; ++r) {
+      auto now = hn::Add(young[r], update[r]);
+      if constexpr (kFade == Fade::kFrameEnd) now = hn::Mul(now, fade);
+      hn::Store(now, d, recent + (i + r) * kScanLine);
+    }
   };
   const LineFetch fetch = a.fetch;
   // As even as can be.
