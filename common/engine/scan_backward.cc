@@ -54,6 +54,14 @@ class BackwardTask {
                width;
   }
 
+  // Whether the scans of a stretch work on the caller's own rows.
+  bool InPlace(const ScanStretch& s) const {
+    return s.keys && s.queries && !IsNormalised(spec_) &&
+           IsOwn<Map>(call_.forward.q) && IsOwn<Map>(call_.forward.k) &&
+           IsOwn<IdentityMap>(call_.forward.v) &&
+           IsOwn<IdentityMap>(call_.dout);
+  }
+
   // All that a stretch has but keys' features.
   void Load(const ScanStretch& s, bool reverse,
             const ScanBackwardTask& at) const {
@@ -71,6 +79,9 @@ class BackwardTask {
     for (int64_t g = 0; g < group_; ++g) LoadGradients(s, reverse, g, at);
   }
 
+  // What scans multiply onto what they write; states hold plain gradients.
+  float Scale() const { return IsNormalised(spec_) ? 1.0f : spec_.scale; }
+
   // Of factor dout, with the denominator's column.
   void LoadGradients(const ScanStretch& s, bool reverse, int64_t g,
                      const ScanBackwardTask& at) const {
@@ -85,7 +96,7 @@ class BackwardTask {
     for (int64_t t = 0; t < s.count; ++t) {
       const int64_t row = queries.Row(t);
       LoadGradient(call_.dout.Row<T>(b_, h, row), call_.out.Row<T>(b_, h, row),
-                   spec_.v_dim, factor ? factor[row] : spec_.scale, last,
+                   spec_.v_dim, factor ? factor[row] : 1, last,
                    at.gradient.At(g, t));
       // A clamped denominator is a constant.
       if (IsClamped(spec_) && factor[row] >= most)
@@ -142,10 +153,7 @@ class QueryTask : BackwardTask<T, Map> {
     run_.columns = ScanFeatures(spec);
     run_.panel_begin = panels_.begin;
     run_.panel_end = panels_.end;
-    run_.query = ReadOnly(at_.gradient);
-    run_.key = ReadOnly(at_.value);
-    run_.value = ReadOnly(at_.key);
-    run_.out = at_.out;
+    run_.scale = Base::Scale();
     run_.decay = FillDecay(spec, kv_, at_.decay);
   }
 
@@ -186,12 +194,8 @@ class QueryTask : BackwardTask<T, Map> {
 
   void OneRun(const ScanStretch& s) {
     const Tokens queries = Queries(s, false);
-    if constexpr (!Map::kFramed)
-      if (s.keys)
-        LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, false), 0,
-                             at_.key, 0, room_);
-    Base::Load(s, false, at_);
-    Base::LoadQueries(s, false, at_);
+    const bool in_place = Base::InPlace(s) && IsPlainRow(call_.dq);
+    in_place ? SetInPlace(s) : LoadRun(s);
     run_.count = s.count;
     run_.readers = s.queries ? static_cast<int>(group_) : 0;
     run_.writers = s.keys || run_.decay != nullptr ? 1 : 0;
@@ -204,10 +208,31 @@ class QueryTask : BackwardTask<T, Map> {
     ahead_.Share(TileCalls(run_));
     ScanOneRun(run_, at_.scratch, at_.dq);
     if constexpr (Map::kSums) DivideGradients(s);
-    for (int64_t g = 0; g < run_.readers; ++g)
+    for (int64_t g = 0; g < run_.readers && !in_place; ++g)
       StoreFeatures<Map, T>(spec_, at_.out, at_.query, g, queries,
                             line_.query_position, panels_, call_.forward.q,
                             call_.dq, b_, Head(g), room_);
+  }
+
+  void SetInPlace(const ScanStretch& s) {
+    const int64_t row = Queries(s, false).first, head = Head(0);
+    run_.query = OwnRows<const float>(call_.dout, b_, head, row);
+    run_.key = OwnRows<const float>(call_.forward.v, b_, kv_, s.begin);
+    run_.value = OwnRows<const float>(call_.forward.k, b_, kv_, s.begin);
+    run_.out = OwnRows<float>(call_.dq, b_, head, row);
+  }
+
+  void LoadRun(const ScanStretch& s) {
+    if constexpr (!Map::kFramed)
+      if (s.keys)
+        LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, false), 0,
+                             at_.key, 0, room_);
+    Base::Load(s, false, at_);
+    Base::LoadQueries(s, false, at_);
+    run_.query = ReadOnly(at_.gradient);
+    run_.key = ReadOnly(at_.value);
+    run_.value = ReadOnly(at_.key);
+    run_.out = at_.out;
   }
 
   // Of gradients by features over their sums, those by the features.
@@ -256,18 +281,13 @@ class KeyTask : BackwardTask<T, Map> {
     dk_.columns = ScanFeatures(spec);
     dk_.panel_begin = k_panels_.begin;
     dk_.panel_end = k_panels_.end;
-    dk_.query = ReadOnly(at_.value);
-    dk_.key = ReadOnly(at_.gradient);
-    dk_.value = ReadOnly(at_.query);
-    dk_.out = at_.out;
+    dk_.scale = Base::Scale();
     dk_.decay = FillDecay(spec, kv_, at_.decay);
     dv_ = dk_;
     dv_.rows = ScanFeatures(spec);
     dv_.columns = spec.v_dim;
     dv_.panel_begin = v_panels_.begin;
     dv_.panel_end = v_panels_.end;
-    dv_.key = ReadOnly(at_.query);
-    dv_.value = ReadOnly(at_.gradient);
   }
 
   void Run() {
@@ -281,7 +301,7 @@ class KeyTask : BackwardTask<T, Map> {
     ForStretches(line_, ScanRunLength(spec_), true, [&](const ScanStretch& s) {
       if constexpr (Map::kFramed) {
         if (s.keys) return InFrames(s);
-      } else if (s.keys) {
+      } else if (s.keys && !IsInPlace(s)) {
         LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, true), 0,
                              at_.key, 0, room_);
       }
@@ -324,12 +344,8 @@ class KeyTask : BackwardTask<T, Map> {
 
   // `key`: features in the order of the scan.
   void OneRun(const ScanStretch& s, const ScanRows<float>& key) {
-    Base::Load(s, true, at_);
-    if constexpr (Map::kSums)
-      LoadRatios(s);
-    else
-      Base::LoadQueries(s, true, at_);
-    dv_.query = ReadOnly(key);
+    const bool in_place = IsInPlace(s);
+    in_place ? SetInPlace(s) : LoadRun(s, key);
     dk_.count = dv_.count = s.count;
     dk_.readers = dv_.readers = s.keys ? 1 : 0;
     dk_.writers = dv_.writers = s.queries   ? static_cast<int>(group_)
@@ -346,12 +362,44 @@ class KeyTask : BackwardTask<T, Map> {
     if (!k_panels_.empty()) {
       ScanOneRun(dk_, at_.scratch, at_.dk);
       if constexpr (Map::kSums) TakeSums(s);
-      if (s.keys)
+      if (s.keys && !in_place)
         StoreFeatures<typename Map::Key, T>(
             spec_, at_.out, key, 0, Keys(s, true), 0, k_panels_,
             call_.forward.k, call_.dk, b_, kv_, room_);
     }
     if (!v_panels_.empty()) Values(s);
+  }
+
+  bool IsInPlace(const ScanStretch& s) const {
+    return Base::InPlace(s) && IsPlainRow(call_.dk);
+  }
+
+  void SetInPlace(const ScanStretch& s) {
+    const int64_t key = s.begin + s.count - 1, query = Queries(s, true).Row(0);
+    const int64_t head = kv_ * group_;
+    const auto gradient =
+        OwnRows<const float>(call_.dout, b_, head, query).Reversed();
+    const auto queries =
+        OwnRows<const float>(call_.forward.q, b_, head, query).Reversed();
+    dk_.query = OwnRows<const float>(call_.forward.v, b_, kv_, key).Reversed();
+    dk_.key = dv_.value = gradient;
+    dk_.value = dv_.key = queries;
+    dk_.out = OwnRows<float>(call_.dk, b_, kv_, key).Reversed();
+    dv_.query = OwnRows<const float>(call_.forward.k, b_, kv_, key).Reversed();
+  }
+
+  // `key`: features in the order of the scan.
+  void LoadRun(const ScanStretch& s, const ScanRows<float>& key) {
+    Base::Load(s, true, at_);
+    if constexpr (Map::kSums)
+      LoadRatios(s);
+    else
+      Base::LoadQueries(s, true, at_);
+    dk_.query = ReadOnly(at_.value);
+    dk_.key = dv_.value = ReadOnly(at_.gradient);
+    dk_.value = dv_.key = ReadOnly(at_.query);
+    dk_.out = at_.out;
+    dv_.query = ReadOnly(key);
   }
 
   void Values(const ScanStretch& s) {
