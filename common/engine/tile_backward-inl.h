@@ -325,9 +325,14 @@ HWY_INLINE void AddSome(V v, float* to, int n) {
     hn::StoreU(hn::Add(hn::LoadU(d, to), v), d, to);
     return;
   }
+#if HWY_TARGET <= HWY_AVX2
+  const auto some = hn::FirstN(d, static_cast<size_t>(n));
+  hn::BlendedStore(hn::Add(hn::MaskedLoad(some, d, to), v), some, d, to);
+#else
   HWY_ALIGN float all[kLanes];
   hn::Store(v, d, all);
   for (int c = 0; c < n; ++c) to[c] += all[c];
+#endif
 }
 
 // to[r][first ..] += sum_k a(r, k) b[k][first ..] for kV vectors of columns, of
@@ -345,9 +350,12 @@ HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
       for (int j = 0; j < kV; ++j) acc[r][j] = hn::Zero(d);
     Multiply<A>(acc, FromScores<kRow, kStep>{a + r0 * kRow}, b.data + first,
                 b.stride, n);
+    // Unrolled, or the tile would go through memory.
+    HWY_UNROLL(4)
     for (int r = 0; r < kTile; ++r) {
-      if (r0 + r >= rows) break;
+      if (r0 + r >= rows) continue;
       float* into = to[r0 + r] + first;
+      HWY_UNROLL(4)
       for (int j = 0; j + 1 < kV; ++j) {
         float* at = into + j * kLanes;
         hn::StoreU(hn::Add(hn::LoadU(d, at), acc[r][j]), d, at);
