@@ -36,37 +36,20 @@ struct PairKeys {
 
   PairKeys From(int64_t row) const { return {at + row * stride, stride}; }
 
+  template <int kRows>
+  HWY_INLINE PairKeys Reader() const {
+    return *this;
+  }
+  static int64_t Steps(int64_t dim) { return dim / 2; }
+  HWY_INLINE V Step(int row, int64_t step) const {
+    return BroadcastPair(at + row * stride + 2 * step);
+  }
   // The last element of an odd width.
-  static HWY_INLINE V Single(const BF16* x) { return BroadcastBits(x->bits); }
-
-  template <class F>
-  static HWY_INLINE void ForSteps(int64_t dim, F step) {
-    int64_t c = 0;
-    HWY_UNROLL(1)
-    for (; c + 2 <= dim; c += 2)
-      step(c / 2, [c](const PairKeys& keys, int i) HWY_ATTR {
-        return BroadcastPair(keys.at + i * keys.stride + c);
-      });
-    if (c < dim)
-      step(c / 2, [c](const PairKeys& keys, int i) HWY_ATTR {
-        return Single(keys.at + i * keys.stride + c);
-      });
+  static bool HasRest(int64_t dim) { return dim % 2 != 0; }
+  HWY_INLINE V Rest(int row, int64_t step) const {
+    return BroadcastBits(at[row * stride + 2 * step].bits);
   }
-  static HWY_INLINE V MulAdd(V x, V b, V a) { return DotPairs(x, b, a); }
-
-  template <int kRows, int kVecs>
-  HWY_INLINE void Dot(int64_t dim, const float* queries,
-                      V (&a)[kRows][kVecs]) const {
-    ForSteps(dim, [&](int64_t step, auto load) HWY_ATTR {
-      V b[kVecs];
-      for (int j = 0; j < kVecs; ++j)
-        b[j] = hn::Load(d, queries + step * kTile + j * kLanes);
-      for (int i = 0; i < kRows; ++i) {
-        const V x = load(*this, i);
-        for (int j = 0; j < kVecs; ++j) a[i][j] = DotPairs(x, b[j], a[i][j]);
-      }
-    });
-  }
+  static HWY_INLINE V MulAdd(V x, V b, V a, int) { return DotPairs(x, b, a); }
   template <class Policy>
   HWY_INLINE V Score(const Policy& policy, V s, int, int, int64_t ahead,
                      const float* at) const {

@@ -91,33 +91,18 @@ struct Rows {
   Rows From(int64_t row) const { return {at + row * stride, stride}; }
   Rows Columns(int64_t c) const { return {at + c, stride}; }
 
-  // a[i][j] += row i . queries of vector j.
-  template <int kRows, int kVecs>
-  HWY_INLINE void Dot(int64_t dim, const float* queries,
-                      V (&a)[kRows][kVecs]) const {
-    HWY_UNROLL(1)
-    for (int64_t c = 0; c < dim; ++c) {
-      V b[kVecs];
-      for (int j = 0; j < kVecs; ++j)
-        b[j] = hn::Load(d, queries + c * kTile + j * kLanes);
-      for (int i = 0; i < kRows; ++i) {
-        const V x = hn::Set(d, at[i * stride + c]);
-        for (int j = 0; j < kVecs; ++j) a[i][j] = hn::MulAdd(x, b[j], a[i][j]);
-      }
-    }
+  // Of keys, a product's step: Dot().
+  template <int kRows>
+  HWY_INLINE Rows Reader() const {
+    return *this;
   }
-
-  // The same element by element, for those who mix rows: calls step(element,
-  // load), where load(rows, i) is that of row i.
-  template <class F>
-  static HWY_INLINE void ForSteps(int64_t dim, F step) {
-    HWY_UNROLL(1)
-    for (int64_t c = 0; c < dim; ++c)
-      step(c, [c](const Rows& rows, int i) HWY_ATTR {
-        return hn::Set(d, rows.at[i * rows.stride + c]);
-      });
+  static int64_t Steps(int64_t dim) { return dim; }
+  HWY_INLINE V Step(int row, int64_t step) const {
+    return hn::Set(d, at[row * stride + step]);
   }
-  static HWY_INLINE V MulAdd(V x, V b, V a) { return hn::MulAdd(x, b, a); }
+  static constexpr bool HasRest(int64_t) { return false; }
+  HWY_INLINE V Rest(int row, int64_t step) const { return Step(row, step); }
+  static HWY_INLINE V MulAdd(V x, V b, V a, int) { return hn::MulAdd(x, b, a); }
   template <class Policy>
   HWY_INLINE V Score(const Policy& policy, V s, int, int, int64_t ahead,
                      const float* at) const {
@@ -146,6 +131,39 @@ struct Rows {
   }
 };
 
+// a[i][j] += row i of keys . queries of vector j. Keys in other forms have
+// steps of more elements, of which the last may lack some, or others for some
+// lanes; MulAdd() takes what these steps are for vector j.
+template <class Keys, int kRows, int kVecs>
+HWY_INLINE void Dot(const Keys& keys, int64_t dim, const float* queries,
+                    V (&a)[kRows][kVecs]) {
+  const auto rows = keys.template Reader<kRows>();
+  const int64_t steps = Keys::Steps(dim);
+  HWY_UNROLL(1)
+  for (int64_t c = 0; c < steps; ++c) {
+    V b[kVecs];
+    HWY_UNROLL(8)
+    for (int j = 0; j < kVecs; ++j)
+      b[j] = hn::Load(d, queries + c * kTile + j * kLanes);
+    HWY_UNROLL(8)
+    for (int i = 0; i < kRows; ++i) {
+      const auto x = rows.Step(i, c);
+      HWY_UNROLL(8)
+      for (int j = 0; j < kVecs; ++j)
+        a[i][j] = Keys::MulAdd(x, b[j], a[i][j], j);
+    }
+  }
+  if (!Keys::HasRest(dim)) return;
+  HWY_UNROLL(8)
+  for (int i = 0; i < kRows; ++i) {
+    const auto x = rows.Rest(i, steps);
+    HWY_UNROLL(8)
+    for (int j = 0; j < kVecs; ++j)
+      a[i][j] = Keys::MulAdd(
+          x, hn::Load(d, queries + steps * kTile + j * kLanes), a[i][j], j);
+  }
+}
+
 // Scores of keys r .. r + kRows - 1 of a strip, transformed, to `scores`, and
 // the maximum of all so far to `max`. `ahead` is i - j of lane 0 and key r.
 template <class Policy, int kRows, int kVecs, bool kMasked, class Keys>
@@ -153,11 +171,14 @@ HWY_INLINE void ScoreRows(const Policy& policy, Keys keys, int64_t dim,
                           const float* queries, float* scores, float* max,
                           int r, Sight sight, int64_t ahead) {
   V a[kRows][kVecs];
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
-  keys.Dot(dim, queries, a);
+  HWY_UNROLL(8)
+  for (int i = 0; i < kRows; ++i) HWY_UNROLL(8)
+  for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
+  Dot(keys, dim, queries, a);
+  HWY_UNROLL(8)
   for (int j = 0; j < kVecs; ++j) {
     V top = hn::Load(d, max + j * kLanes);
+    HWY_UNROLL(8)
     for (int i = 0; i < kRows; ++i) {
       float* const at = scores + i * kTile + j * kLanes;
       V s = keys.Score(policy, a[i][j], i, j, j * kLanes + ahead - i, at);
@@ -242,18 +263,22 @@ template <int kRows, int kVecs, bool kMasked, class Values>
 HWY_INLINE void ValueRows(Values values, const float* weights,
                           const float* rescale, float* out, int n) {
   V a[kRows][kVecs];
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
+  HWY_UNROLL(8)
+  for (int i = 0; i < kRows; ++i) HWY_UNROLL(8)
+  for (int j = 0; j < kVecs; ++j) a[i][j] = hn::Zero(d);
   HWY_UNROLL(1)
   for (int r = 0; r < n; ++r) {
     V b[kVecs];
     typename Values::Mask seen[kVecs];
+    HWY_UNROLL(8)
     for (int j = 0; j < kVecs; ++j) {
       b[j] = hn::Load(d, weights + r * kTile + j * kLanes);
       if constexpr (kMasked) seen[j] = Values::Seen(b[j]);
     }
+    HWY_UNROLL(8)
     for (int i = 0; i < kRows; ++i) {
       const auto x = values.Broadcast(r, i);
+      HWY_UNROLL(8)
       for (int j = 0; j < kVecs; ++j) {
         if constexpr (kMasked)
           a[i][j] = Values::AddWhere(seen[j], x, b[j], a[i][j]);
@@ -263,11 +288,12 @@ HWY_INLINE void ValueRows(Values values, const float* weights,
     }
   }
   const auto add = [&](auto sum) HWY_ATTR {
-    for (int j = 0; j < kVecs; ++j)
-      for (int i = 0; i < kRows; ++i) {
-        float* const o = out + i * kTile + j * kLanes;
-        hn::Store(sum(j, hn::Load(d, o), a[i][j]), d, o);
-      }
+    HWY_UNROLL(8)
+    for (int j = 0; j < kVecs; ++j) HWY_UNROLL(8)
+    for (int i = 0; i < kRows; ++i) {
+      float* const o = out + i * kTile + j * kLanes;
+      hn::Store(sum(j, hn::Load(d, o), a[i][j]), d, o);
+    }
   };
   // Where additions run beside multiply-adds they cost nothing.
   if (rescale == nullptr)

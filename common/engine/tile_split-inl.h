@@ -48,29 +48,41 @@ struct SplitKeys {
                   hn::Set(d, *cut));
   }
 
-  template <int kRows, int kVecs>
-  HWY_INLINE void Dot(int64_t dim, const float* queries,
-                      V (&a)[kRows][kVecs]) const {
+  struct Each {
+    V first, meeting, other;
+  };
+  template <int kRows>
+  struct Pairs {
+    Keys first, other;
     M before[kRows];
     int at[kRows];
-    for (int i = 0; i < kRows; ++i) {
-      before[i] = Before(cut + i);
-      at[i] = std::min(i, others - 1);
+
+    HWY_INLINE Each Choose(int row, V x, V y) const {
+      return {x, hn::IfThenElse(before[row], x, y), y};
     }
-    Keys::ForSteps(dim, [&](int64_t step, auto load) HWY_ATTR {
-      V b[kVecs];
-      for (int j = 0; j < kVecs; ++j)
-        b[j] = hn::Load(d, queries + step * kTile + j * kLanes);
-      for (int i = 0; i < kRows; ++i) {
-        const V x = load(first, i), y = load(other, at[i]);
-        const V both = hn::IfThenElse(before[i], x, y);
-        for (int j = 0; j < kVecs; ++j)
-          a[i][j] = Keys::MulAdd(j < kMeet    ? x
-                                 : j == kMeet ? both
-                                              : y,
-                                 b[j], a[i][j]);
-      }
-    });
+    HWY_INLINE Each Step(int row, int64_t step) const {
+      return Choose(row, first.Step(row, step), other.Step(at[row], step));
+    }
+    HWY_INLINE Each Rest(int row, int64_t step) const {
+      return Choose(row, first.Rest(row, step), other.Rest(at[row], step));
+    }
+  };
+  template <int kRows>
+  HWY_INLINE Pairs<kRows> Reader() const {
+    Pairs<kRows> rows{first, other, {}, {}};
+    for (int i = 0; i < kRows; ++i) {
+      rows.before[i] = Before(cut + i);
+      rows.at[i] = std::min(i, others - 1);
+    }
+    return rows;
+  }
+  static int64_t Steps(int64_t dim) { return Keys::Steps(dim); }
+  static bool HasRest(int64_t dim) { return Keys::HasRest(dim); }
+  static HWY_INLINE V MulAdd(const Each& x, V b, V a, int j) {
+    return Keys::MulAdd(j < kMeet    ? x.first
+                        : j == kMeet ? x.meeting
+                                     : x.other,
+                        b, a, j);
   }
 
   template <class Policy>
