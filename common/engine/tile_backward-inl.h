@@ -133,10 +133,13 @@ HWY_INLINE void Multiply(V (&acc)[kTile][kV], const From& a,
   HWY_UNROLL(1)
   for (ptrdiff_t k = 0; k < n; ++k) {
     V x[kV];
+    HWY_UNROLL(4)
     for (int j = 0; j < kV; ++j)
       x[j] = hn::LoadU(d, b + k * b_row + j * kLanes);
+    HWY_UNROLL(4)
     for (int r = 0; r < kTile; ++r) {
       const V y = a(r, k);
+      HWY_UNROLL(4)
       for (int j = 0; j < kV; ++j) acc[r][j] = A::MulAdd(y, x[j], acc[r][j]);
     }
   }
@@ -270,12 +273,15 @@ HWY_NOINLINE void Scores(const BlockOf<A>& b, int key, int begin, int end) {
   for (int r0 = begin; r0 < end; r0 += kTile) {
     b.fetches->Next();
     V acc[kTile][kV];
-    for (int r = 0; r < kTile; ++r)
-      for (int j = 0; j < kV; ++j)
-        acc[r][j] = A::kFolds ? begins(r0 + r, j) : hn::Zero(d);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kTile; ++r) HWY_UNROLL(4)
+    for (int j = 0; j < kV; ++j)
+      acc[r][j] = A::kFolds ? begins(r0 + r, j) : hn::Zero(d);
     Multiply<A>(acc, FromRows<A>(b.q, r0, end - 1), kt, kPanel, steps);
+    HWY_UNROLL(4)
     for (int r = 0; r < kTile; ++r) {
       const ptrdiff_t at = (r0 + r) * kScoreRow + key;
+      HWY_UNROLL(4)
       for (int j = 0; j < kV; ++j) {
         float* const p = b.p + at + j * kLanes;
         float* const ds = b.ds + at + j * kLanes;
@@ -302,12 +308,14 @@ HWY_NOINLINE void ScoreGradients(const BlockOf<A>& b, const float* factor,
     V acc[kTile][kV];
     const auto start = [&](int r)
                            HWY_ATTR { return hn::Set(d, b.start_dp[r0 + r]); };
-    for (int r = 0; r < kTile; ++r)
-      for (int j = 0; j < kV; ++j)
-        acc[r][j] = A::kFolds ? start(r) : hn::Zero(d);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kTile; ++r) HWY_UNROLL(4)
+    for (int j = 0; j < kV; ++j) acc[r][j] = A::kFolds ? start(r) : hn::Zero(d);
     Multiply<A>(acc, FromRows<A>(b.dout, r0, end - 1), vt, kPanel, steps);
+    HWY_UNROLL(4)
     for (int r = 0; r < kTile; ++r) {
       const ptrdiff_t at = (r0 + r) * kScoreRow + key;
+      HWY_UNROLL(4)
       for (int j = 0; j < kV; ++j) {
         V dp = acc[r][j];
         if constexpr (!A::kFolds)
@@ -346,8 +354,9 @@ HWY_NOINLINE void AddProduct(const float* a, Rows<const float> b, int n,
   for (int r0 = 0; r0 < rows; r0 += kTile) {
     fetches.Next();
     V acc[kTile][kV];
-    for (int r = 0; r < kTile; ++r)
-      for (int j = 0; j < kV; ++j) acc[r][j] = hn::Zero(d);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kTile; ++r) HWY_UNROLL(4)
+    for (int j = 0; j < kV; ++j) acc[r][j] = hn::Zero(d);
     Multiply<A>(acc, FromScores<kRow, kStep>{a + r0 * kRow}, b.data + first,
                 b.stride, n);
     // Unrolled, or the tile would go through memory.
