@@ -24,6 +24,8 @@ struct DecodeKeys {
   int64_t n = 0;
   const T* k[kDecodeBlock];
   const T* v[kDecodeBlock];
+  int16_t run_end[kDecodeBlock];       // behind the rows from j on that are
+  int64_t k_stride = 0, v_stride = 0;  // as far apart as these say
   // With slopes: position of query 0 minus the key's; with a table the same in
   // the part's coordinates, counted as if query 0 stood among its queries.
   alignas(64) float back[kDecodeBlock];
@@ -103,10 +105,13 @@ class DecodeTask {
       const int64_t row = call_.KeyRow(position);
       const T* const k = call_.k.Row<T>(batch_, head_, row);
       const T* const v = call_.v.Row<T>(batch_, head_, row);
+      keys.k_stride = step * call_.k.row_stride;
+      keys.v_stride = step * call_.v.row_stride;
       for (int64_t j = 0; j < n; ++j) {
-        keys.k[keys.n + j] = k + j * step * call_.k.row_stride;
-        keys.v[keys.n + j] = v + j * step * call_.v.row_stride;
+        keys.k[keys.n + j] = k + j * keys.k_stride;
+        keys.v[keys.n + j] = v + j * keys.v_stride;
       }
+      std::fill_n(keys.run_end + keys.n, n, static_cast<int16_t>(keys.n + n));
       if (!spec_.slopes.empty())
         for (int64_t j = 0; j < n; ++j)
           keys.back[keys.n + j] =
@@ -165,14 +170,21 @@ class DecodeTask {
     }
     DecodeKeys<T> seen;
     seen.part = keys.part;
+    seen.k_stride = keys.k_stride;
+    seen.v_stride = keys.v_stride;
     for (int64_t t = 0; t < keys.queries; ++t) {
       seen.n = 0;
-      for (int64_t j = 0; j < keys.n; ++j) {
-        if (!(keys.seen[j] >> t & 1)) continue;
-        seen.k[seen.n] = keys.k[j];
-        seen.v[seen.n] = keys.v[j];
-        seen.back[seen.n] = keys.back[j];
-        ++seen.n;
+      for (int64_t j = 0; j < keys.n;) {
+        const int64_t first = seen.n;
+        for (const int64_t end = keys.run_end[j];
+             j < end && (keys.seen[j] >> t & 1); ++j, ++seen.n) {
+          seen.k[seen.n] = keys.k[j];
+          seen.v[seen.n] = keys.v[j];
+          seen.back[seen.n] = keys.back[j];
+        }
+        std::fill(seen.run_end + first, seen.run_end + seen.n,
+                  static_cast<int16_t>(seen.n));
+        while (j < keys.n && !(keys.seen[j] >> t & 1)) ++j;
       }
       if (seen.n > 0) Multiply(keys.first + t, 1, seen, nullptr);
     }
@@ -218,15 +230,16 @@ class DecodeTask {
         ReluSquaredWeights(row, padded);
     }
     Scores<T> scores;
-    // Zen 4 reads one stream faster where rows are long, or many to work on.
+    // Zen 4 reads one stream faster, unless rows are short.
     const int64_t bytes = spec_.qk_dim * static_cast<int64_t>(sizeof(T));
-    const bool two = !OnZen4() || (rows <= 2 && bytes < 512);
+    const bool two = !OnZen4() || (rows <= 2 && bytes <= 128);
     if (next != nullptr && !next->masked && two) {
       scores = ScoresOf(next->first, next->queries, *next);
       next->scored = true;
     }
-    DecodeValues(keys.v, keys.n, rows, spec_.v_dim, s, alpha,
-                 part_.o + begin * job_.e_pad, job_.e_pad, scores);
+    DecodeValues(RowRuns<T>{keys.v, keys.run_end, keys.v_stride}, keys.n, rows,
+                 spec_.v_dim, s, alpha, part_.o + begin * job_.e_pad,
+                 job_.e_pad, scores);
   }
 
   // Of a block's keys: one half of the room is for each of the two blocks.
@@ -241,7 +254,7 @@ class DecodeTask {
       keys.k[j] = keys.k[keys.n - 1];
     const int64_t begin = first * job_.group;
     const int64_t bytes = spec_.qk_dim * static_cast<int64_t>(sizeof(T));
-    return {.keys = keys.k,
+    return {.keys = {keys.k, keys.run_end, keys.k_stride},
             .values = keys.v,
             .n = keys.n,
             .q = q_ + begin * job_.d_pad,

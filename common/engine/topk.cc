@@ -21,7 +21,7 @@ template <class T>
 void TopKScores(const T* const* keys, int64_t n, const float* q, int64_t ld,
                 int64_t rows, int64_t dim, float* s) {
   for (int64_t j = 0; j < n; j += kDotKeys)
-    ScoreKeys(keys + j, q, ld, rows, dim, s + j);
+    ScoreKeys(ListedRows<T>{keys + j}, q, ld, rows, dim, s + j);
 }
 void TopKScoresF32(const float* const* keys, int64_t n, const float* q,
                    int64_t ld, int64_t rows, int64_t dim, float* s) {
@@ -137,7 +137,8 @@ void TopKSum(const T* const* rows, const float* w, int64_t n, int64_t dim,
              float* out) {
   const float alpha = 0;
   std::fill_n(out, PadTo(dim, kDecodeLanes), 0.0f);
-  DecodeValues(rows, n, 1, dim, w, &alpha, out, dim, Scores<T>());
+  DecodeValues(ListedRows<T>{rows}, n, 1, dim, w, &alpha, out, dim,
+               Scores<T>());
 }
 void TopKSumF32(const float* const* rows, const float* w, int64_t n,
                 int64_t dim, float* out) {
