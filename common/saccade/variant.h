@@ -37,7 +37,8 @@ struct Traits {
   bool softcap = false;       // Problem::softcap
   bool lse = false;           // writes Outputs::lse
   bool bf16 = true;
-  bool rounds_weights = false;  // of bf16, where the CPU multiplies bf16
+  bool rounds_weights = false;  // and gradients of scores, of bf16, where the CPU
+                                // multiplies bf16
   bool rounds_copies = false;   // of bf16: q and k are scaled in it
   bool backward = true;
   bool extend = true;  // for causal problems
