@@ -4,11 +4,8 @@
 // After foreach_target.
 #include "hwy/highway.h"
 
-// As in engine/tile_forward_pairs.cc.
-#if HWY_TARGET == HWY_AVX3
-#undef HWY_TARGET_STR
-#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
-#endif
+// Before all that has kernels.
+#include "simd/bf16_target-inl.h"
 
 #ifndef SACCADE_BENCH_PEAKS_ONCE
 #define SACCADE_BENCH_PEAKS_ONCE

@@ -7,11 +7,9 @@
 // After foreach_target.
 #include <hwy/highway.h>
 
-// As in engine/tile_forward_pairs.cc.
-#if HWY_TARGET == HWY_AVX3
-#undef HWY_TARGET_STR
-#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
-#endif
+// Before all that has kernels.
+#include "simd/bf16_target-inl.h"
+// These have.
 #include "engine/tile_floats-inl.h"
 #include "engine/tile_pairs-inl.h"
 #include "engine/tile_policies-inl.h"

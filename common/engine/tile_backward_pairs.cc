@@ -14,10 +14,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#if HWY_TARGET == HWY_AVX3
-#undef HWY_TARGET_STR
-#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
-#endif
+// Before all that has kernels.
+#include "simd/bf16_target-inl.h"
+// These have.
 #include "engine/tile_backward_run-inl.h"
 #include "simd/pairs-inl.h"
 #include "simd/transpose-inl.h"

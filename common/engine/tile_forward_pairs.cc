@@ -1,6 +1,5 @@
 // The tile engine's forward pass in the CPU's bf16 dot product, where there is
-// one: Highway 1.0.3 has neither the operation nor a target for it, so this
-// file is AVX3 with one more instruction set.
+// one: AVX3 with one more instruction set.
 #include "engine/tile_forward.h"
 #include "simd/target.h"
 
@@ -9,10 +8,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#if HWY_TARGET == HWY_AVX3
-#undef HWY_TARGET_STR
-#define HWY_TARGET_STR HWY_TARGET_STR_AVX3 ",avx512bf16"
-#endif
+// Before all that has kernels.
+#include "simd/bf16_target-inl.h"
+// These have.
 #include "engine/tile_forward-inl.h"
 #include "engine/tile_pairs-inl.h"
 
