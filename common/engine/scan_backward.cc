@@ -301,9 +301,6 @@ class KeyTask : BackwardTask<T, Map> {
     ForStretches(line_, ScanRunLength(spec_), true, [&](const ScanStretch& s) {
       if constexpr (Map::kFramed) {
         if (s.keys) return InFrames(s);
-      } else if (s.keys && !IsInPlace(s)) {
-        LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, true), 0,
-                             at_.key, 0, room_);
       }
       OneRun(s, at_.key);
     });
@@ -344,7 +341,7 @@ class KeyTask : BackwardTask<T, Map> {
 
   // `key`: features in the order of the scan.
   void OneRun(const ScanStretch& s, const ScanRows<float>& key) {
-    const bool in_place = IsInPlace(s);
+    const bool in_place = Base::InPlace(s) && IsPlainRow(call_.dk);
     in_place ? SetInPlace(s) : LoadRun(s, key);
     dk_.count = dv_.count = s.count;
     dk_.readers = dv_.readers = s.keys ? 1 : 0;
@@ -370,10 +367,6 @@ class KeyTask : BackwardTask<T, Map> {
     if (!v_panels_.empty()) Values(s);
   }
 
-  bool IsInPlace(const ScanStretch& s) const {
-    return Base::InPlace(s) && IsPlainRow(call_.dk);
-  }
-
   void SetInPlace(const ScanStretch& s) {
     const int64_t key = s.begin + s.count - 1, query = Queries(s, true).Row(0);
     const int64_t head = kv_ * group_;
@@ -390,6 +383,10 @@ class KeyTask : BackwardTask<T, Map> {
 
   // `key`: features in the order of the scan.
   void LoadRun(const ScanStretch& s, const ScanRows<float>& key) {
+    if constexpr (!Map::kFramed)
+      if (s.keys)
+        LoadFeatures<Map, T>(spec_, call_.forward.k, b_, kv_, Keys(s, true), 0,
+                             at_.key, 0, room_);
     Base::Load(s, true, at_);
     if constexpr (Map::kSums)
       LoadRatios(s);

@@ -184,8 +184,8 @@ HWY_INLINE V LostBySum(D, V a, V b, V sum) {
 // The same for one reader and one writer, one vector of columns and four rows
 // of the state at a time: each token reads the state as it leaves it, so that
 // no scores are needed. Its additions are as many as half of the multiply-adds,
-// and worth it where they run beside these (OnZen4(): 93 % of the FMA
-// peak in the kernel alone, where the tile above reaches 88).
+// and worth it where they run beside these (OnZen4(): 87 % of the FMA peak in a
+// run's tiles, with nothing beside them).
 //
 // With decays the state is meanwhile the one that the tile's end sees, or, in a
 // frame, the one before the run: rows of the state then do not fade, but for

@@ -16,9 +16,9 @@
 // Where a softcap or the caller's mask act, S starts at 0 and all is added at
 // its end.
 //
-// Products come in two arithmetics, a template argument A: Floats, here, and
-// the CPU's bf16 dot product (tile_backward_pairs.cc), which takes the elements
-// of both factors in pairs:
+// Products come in two arithmetics, a template argument A: f32
+// (tile_backward_block.cc) and the CPU's bf16 dot product
+// (tile_backward_pairs.cc), which takes the elements of both factors in pairs:
 //
 //   In              what rows of q, dO and K hold
 //   kTogether       elements a step multiplies, 1 or 2
@@ -180,8 +180,8 @@ struct BlockOf : Block {
   // Of the last three products: steps of queries or keys, whole vectors of
   // columns.
   Rows<const float> q_steps, dout_steps, k_steps;
-  const float *p_steps, *ds_steps;  // [step of queries][kScoreRow]
-  const float* ds_rows;             // [query][A::kDSRow], steps of keys
+  float *p_steps, *ds_steps;  // [step of queries][kScoreRow]
+  float* ds_rows;             // [query][A::kDSRow], steps of keys
 };
 
 // kAny: either, and a softcap and the caller's mask, as the block says.

@@ -103,9 +103,9 @@ struct Pairs {
     const hn::Half<D> dh;
     const float *const p = b.p + r * kScoreRow, *const ds =
                                                     b.ds + r * kScoreRow;
-    auto* const p_to = const_cast<float*>(b.p_steps) + r / 2 * kScoreRow;
-    auto* const ds_to = const_cast<float*>(b.ds_steps) + r / 2 * kScoreRow;
-    auto* const rows = const_cast<float*>(b.ds_rows) + r * kDSRow;
+    auto* const p_to = b.p_steps + r / 2 * kScoreRow;
+    auto* const ds_to = b.ds_steps + r / 2 * kScoreRow;
+    auto* const rows = b.ds_rows + r * kDSRow;
     const auto second = [&](const float* at) HWY_ATTR {
       return both ? hn::Load(d, at + kScoreRow) : hn::Zero(d);
     };

@@ -231,8 +231,7 @@ class DecodeTask {
     }
     Scores<T> scores;
     // Zen 4 reads one stream faster, unless rows are short.
-    const int64_t bytes = spec_.qk_dim * static_cast<int64_t>(sizeof(T));
-    const bool two = !OnZen4() || (rows <= 2 && bytes <= 128);
+    const bool two = !OnZen4() || (rows <= 2 && KeyBytes() <= 128);
     if (next != nullptr && !next->masked && two) {
       scores = ScoresOf(next->first, next->queries, *next);
       next->scored = true;
@@ -247,13 +246,16 @@ class DecodeTask {
     return s_ + (&keys == &blocks_[1] ? job_.most_rows * kDecodeBlock : 0);
   }
 
+  int64_t KeyBytes() const {
+    return spec_.qk_dim * static_cast<int64_t>(sizeof(T));
+  }
+
   // How to make the scores of queries first .. first + count - 1.
   HWY_INLINE Scores<T> ScoresOf(int64_t first, int64_t count,
                                 DecodeKeys<T>& keys) const {
     for (int64_t j = keys.n; j < PadTo(keys.n, kDotKeys); ++j)
       keys.k[j] = keys.k[keys.n - 1];
     const int64_t begin = first * job_.group;
-    const int64_t bytes = spec_.qk_dim * static_cast<int64_t>(sizeof(T));
     return {.keys = {keys.k, keys.run_end, keys.k_stride},
             .values = keys.v,
             .n = keys.n,
@@ -264,8 +266,8 @@ class DecodeTask {
             .v_dim = spec_.v_dim,
             .s = SOf(keys) + begin * kDecodeBlock,
             .asks = !OnZen4(),
-            .wide = bytes >= 512,
-            .ahead = std::clamp<int64_t>(4096 / bytes, 4, 64)};
+            .wide = KeyBytes() >= 512,
+            .ahead = std::clamp<int64_t>(4096 / KeyBytes(), 4, 64)};
   }
 
   float Slope(float slope) const {
