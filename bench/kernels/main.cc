@@ -48,6 +48,8 @@ constexpr Kernel kKernels[] = {
     {"tile_forward", kCausal, 1, 4096, kF32, TileForwardWork},
     {"tile_forward", kWindow, 1, 4096, kF32, TileForwardWork},
     {"tile_forward", kGau, 1, 4096, kF32, TileForwardWork},
+    {"tile_forward", kFull, 1, 4096, kBF16, TileForwardWork},
+    {"tile_forward", kCausal, 1, 4096, kBF16, TileForwardWork},
     {"tile_backward", kFull, 4, 1024, kF32, TileBackwardWork},
     {"tile_backward", kCausal, 4, 1024, kF32, TileBackwardWork},
     {"tile_backward", kFull, 4, 1024, kBF16, TileBackwardWork},

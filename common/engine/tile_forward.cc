@@ -15,6 +15,15 @@ namespace {
 // cuts a sequence, and then share their keys less.
 constexpr int64_t kCarry = 1 << 14;
 
+// Values that are kept for a run's tiles, at most: beyond, and in tiles of few
+// queries, each tile makes its own. 512 KiB at width 64, in place of as much of
+// the values themselves in the caches.
+int64_t KeptRows(const TileSpec& spec, int64_t q_len) {
+  constexpr int64_t kMost = 1 << 12;
+  if (spec.dtype != DType::kBF16 || q_len <= kMaxTile) return 0;
+  return std::min(kMost, q_len + q_len % 2);
+}
+
 // Parts have tiles of their own, for each shares its keys among other queries:
 // neighbours, or those of a residue class. So a query's state goes from part to
 // part by memory.
@@ -40,10 +49,17 @@ struct Scratch {
     TileScratch(one, spec);
     tile_bytes = static_cast<int64_t>(one.used());
     tiles = arena.Take<std::byte>(tile_bytes * slots);
+    kept_rows = KeptRows(spec, q_len);
+    kept_floats = kept_rows / 2 * spec.v_dim;
+    kept = arena.Take<float>(kept_floats * slots);
   }
   TileScratch Slot(const TileSpec& spec, int slot) const {
     Arena arena({tiles + slot * tile_bytes, static_cast<size_t>(tile_bytes)});
     return {arena, spec};
+  }
+
+  KeptValues Kept(int slot) const {
+    return {.at = kept + slot * kept_floats, .room = kept_rows};
   }
 
   // The state of the `at`th query of a region.
@@ -58,6 +74,8 @@ struct Scratch {
   Carry carry;  // of all of a region's queries, [head][row]
   int64_t tile_bytes = 0;
   std::byte* tiles = nullptr;
+  int64_t kept_rows = 0, kept_floats = 0;  // of a slot
+  float* kept = nullptr;
 };
 
 using Kernel = void (*)(const TileWork&, const TileScratch&);
@@ -189,7 +207,7 @@ Part Nothing() {
 
 // Runs tiles `its` of a part, which is the first of the pattern's, or the last.
 void RunTiles(const Tiles& tiles, Interval its, bool first, bool last,
-              Kernel kernel, const TileScratch& scratch) {
+              Kernel kernel, const TileScratch& scratch, KeptValues kept) {
   TileWork work = tiles.At(its.begin, first, last);
   Fetches fetches;
   if (!work.queries.empty()) FetchOut(work, fetches);
@@ -197,7 +215,7 @@ void RunTiles(const Tiles& tiles, Interval its, bool first, bool last,
     TileWork next;
     if (index + 1 < its.end) next = tiles.At(index + 1, first, last);
     if (!next.queries.empty()) FetchNext(work, next, fetches);
-    work.fetches = &fetches;
+    work.fetches = &fetches, work.kept = &kept;
     if (!work.queries.empty()) kernel(work, scratch);
     work = next;
     fetches = {};
@@ -217,7 +235,8 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
     exec.For(CeilDiv(tiles.size(), run), [&](int64_t task, int slot) {
       RunTiles(tiles,
                Interval{task * run, (task + 1) * run}.Cut({0, tiles.size()}),
-               p == 0, p == parts - 1, kernels.run, scratch.Slot(spec, slot));
+               p == 0, p == parts - 1, kernels.run, scratch.Slot(spec, slot),
+               scratch.Kept(slot));
     });
   }
 }
@@ -266,7 +285,8 @@ void TileForwardAll(const TileSpec& spec, std::span<const TileCall> calls,
     const Tiles its = tiles_of(s);
     const int64_t nth = task - (s == 0 ? 0 : ends[s - 1]);
     RunTiles(its, Interval{nth * run, (nth + 1) * run}.Cut({0, its.size()}),
-             true, true, kernels.run, scratch.Slot(spec, slot));
+             true, true, kernels.run, scratch.Slot(spec, slot),
+             scratch.Kept(slot));
   });
 }
 

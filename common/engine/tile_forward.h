@@ -21,6 +21,20 @@ struct Carry {
   float* out = nullptr;  // [v_dim], unnormalised; null: the caller's f32 `out`
 };
 
+/// Values of one head in the form in which they are multiplied, made once for
+/// the tiles of a run: rows 0 .. rows - 1 of those for which there is room.
+struct KeptValues {
+  float* at = nullptr;
+  int64_t room = 0, rows = 0;
+  int64_t batch = -1, head = -1;  // of keys and values
+
+  /// Keeps what it has of a head, and forgets the one before.
+  void Of(int64_t its_batch, int64_t its_head) {
+    if (batch != its_batch || head != its_head) rows = 0;
+    batch = its_batch, head = its_head;
+  }
+};
+
 /// One tile: some queries of one head, one residue class and one part of the
 /// pattern.
 struct TileWork {
@@ -35,7 +49,8 @@ struct TileWork {
   bool last = true;             // no part comes after: normalise, gate, store
   const float* bias = nullptr;  // of the head and part, at distance 0
   Carry carry;  // of the first query; the others are part->step apart
-  Fetches* fetches = nullptr;  // to be asked for meanwhile
+  Fetches* fetches = nullptr;    // to be asked for meanwhile
+  KeptValues* kept = nullptr;    // of its run, or null
 };
 
 /// Scratch of a slot. Rows have kMaxTile floats at most: a target's own tile

@@ -143,7 +143,9 @@ class Pairs {
   Pairs(const TileWork& work, const TileScratch& scratch)
       : w_(work),
         s_(scratch),
-        kv_head_(work.head / (work.spec->q_heads / work.spec->kv_heads)) {}
+        kv_head_(work.head / (work.spec->q_heads / work.spec->kv_heads)) {
+    if (work.kept != nullptr) work.kept->Of(work.batch, kv_head_);
+  }
 
   void LoadQueries(float) const {
     const ConstView& q = w_.call->q;
@@ -164,16 +166,19 @@ class Pairs {
   }
 
   void Pack(const Strip& strip) const {
-    const ConstView& v = w_.call->v;
-    const auto pack = [&](int64_t row, int keys, float* to) HWY_ATTR {
-      PackPairs(v.Row<BF16>(w_.batch, kv_head_, row),
-                w_.part->step * v.row_stride, keys, v.dim, to, v.dim);
-    };
-    float* const to = s_.values + strip.start * v.dim;
-    pack(strip.row, strip.keys, to);
+    const int64_t dim = w_.call->v.dim, end = strip.row + strip.keys;
+    if (CanKeep(strip) && strip.row <= w_.kept->rows) {
+      KeptValues& kept = *w_.kept;
+      const int64_t row = kept.rows;
+      kept.rows = std::max(row, end);
+      return PackRows(row, static_cast<int>(kept.rows - row),
+                      kept.at + row / 2 * dim);
+    }
+    float* const to = s_.values + strip.start * dim;
+    PackRows(strip.row, strip.keys, to);
     // Pairs leave half of the room.
     if (strip.split)
-      pack(strip.other_row, strip.others, to + strip.keys / 2 * v.dim);
+      PackRows(strip.other_row, strip.others, to + strip.keys / 2 * dim);
   }
 
   static constexpr bool Splits() { return true; }
@@ -181,6 +186,8 @@ class Pairs {
   PairKeys OtherKeysOf(const Strip& s) const { return KeysAt(s.other_row); }
   PairValues ValuesOf(const Strip& strip) const {
     const int64_t dim = w_.call->v.dim;
+    if (CanKeep(strip) && strip.row + strip.keys <= w_.kept->rows)
+      return {w_.kept->at + strip.row / 2 * dim, dim};
     return {s_.values + strip.start * dim, dim};
   }
   PairValues OtherValuesOf(const Strip& strip) const {
@@ -194,6 +201,19 @@ class Pairs {
   static int Steps(int keys) { return (keys + 1) / 2; }
 
  private:
+  // Whether its pairs have a place among those that are kept.
+  bool CanKeep(const Strip& strip) const {
+    return w_.kept != nullptr && w_.part->step == 1 && !strip.split &&
+           strip.row % 2 == 0 && strip.keys % 2 == 0 &&
+           strip.row + strip.keys <= w_.kept->room;
+  }
+
+  void PackRows(int64_t row, int rows, float* to) const {
+    const ConstView& v = w_.call->v;
+    PackPairs(v.Row<BF16>(w_.batch, kv_head_, row),
+              w_.part->step * v.row_stride, rows, v.dim, to, v.dim);
+  }
+
   PairKeys KeysAt(int64_t row) const {
     const ConstView& k = w_.call->k;
     return {k.Row<BF16>(w_.batch, kv_head_, row), w_.part->step * k.row_stride};
