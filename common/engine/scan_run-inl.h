@@ -146,30 +146,63 @@ inline void UpdateZ(const float* key, int64_t stride, int64_t tokens,
   }
 }
 
-// with_z[t] = query_t . (z and the keys up to t), and z_recent takes in all;
-// with_z has room for kTokens, up to the next multiple of 4.
-template <int kTokens>
-inline void SeeZ(const float* query, int64_t query_stride, const float* key,
-                 int64_t key_stride, const ScanState& state, float* with_z) {
+// Of a tile where readers see: the scores that SeeingTile() wants, and with kZ
+// with_z[t] = query_t . (z and the keys up to t), while z_recent takes in all.
+template <bool kZ>
+inline void ScoreSeeing(const float* query, int64_t query_stride,
+                        const float* key, int64_t key_stride, int64_t n,
+                        const ScanState& state, float* scores, float* with_z) {
   const ScanTag d;
-  constexpr int kSums = (kTokens + 3) / 4 * 4;
+  constexpr int kTokens = kScanTile;
+  constexpr int kSums = ((kZ ? kTokens : 0) + kSeeingScores + 3) / 4 * 4;
   ScanVec sum[kSums];
-  HWY_UNROLL(8)
+  HWY_UNROLL(16)
   for (int t = 0; t < kSums; ++t) sum[t] = hn::Zero(d);
-  for (int64_t i = 0; i < state.z_floats; i += kScanLanes) {
-    const auto recent = hn::Load(d, state.z_recent + i);
-    const auto z = hn::Add(hn::Load(d, state.z_total + i), recent);
-    auto update = hn::Zero(d);
+  HWY_UNROLL(1)
+  for (int64_t i = 0; i < n; i += kScanLanes) {
+    ScanVec recent, z, seen, update = hn::Zero(d), k[kTokens];
+    if constexpr (kZ) {
+      recent = hn::Load(d, state.z_recent + i);
+      z = seen = hn::Add(hn::Load(d, state.z_total + i), recent);
+    }
     HWY_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) {
-      update = hn::Add(update, hn::LoadU(d, key + t * key_stride + i));
-      sum[t] = hn::MulAdd(hn::LoadU(d, query + t * query_stride + i),
-                          hn::Add(z, update), sum[t]);
+      const auto q = hn::LoadU(d, query + t * query_stride + i);
+      k[t] = hn::LoadU(d, key + t * key_stride + i);
+      HWY_UNROLL(2)
+      for (int s = t / 2 * 2; s <= t; ++s)
+        sum[SeeingScore(t, s)] = hn::MulAdd(q, k[s], sum[SeeingScore(t, s)]);
+      if constexpr (!kZ) continue;
+      if (t > 0 && t % 2 == 0) seen = hn::Add(z, update);
+      update = hn::Add(update, k[t]);
+      sum[kSeeingScores + t] = hn::MulAdd(q, seen, sum[kSeeingScores + t]);
     }
-    hn::Store(hn::Add(recent, update), d, state.z_recent + i);
+    if constexpr (kZ) hn::Store(hn::Add(recent, update), d, state.z_recent + i);
   }
+  float sums[kSums];
+  HWY_UNROLL(4)
   for (int t = 0; t < kSums; t += 4)
-    StoreSums({sum[t], sum[t + 1], sum[t + 2], sum[t + 3]}, with_z + t);
+    StoreSums({sum[t], sum[t + 1], sum[t + 2], sum[t + 3]}, sums + t);
+  std::copy_n(sums, kSeeingScores, scores);
+  for (int t = 0; kZ && t < kTokens; ++t) {
+    with_z[t] = sums[kSeeingScores + t];
+    for (int s = t / 2 * 2; s <= t; ++s) with_z[t] += sums[SeeingScore(t, s)];
+  }
+}
+
+// with_z[0] = query . (z and the key), which z_recent takes in.
+inline void SeeZ(const float* query, const float* key, const ScanState& state,
+                 float* with_z) {
+  const ScanTag d;
+  auto sum = hn::Zero(d);
+  for (int64_t i = 0; i < state.z_floats; i += kScanLanes) {
+    const auto recent =
+        hn::Add(hn::Load(d, state.z_recent + i), hn::LoadU(d, key + i));
+    sum = hn::MulAdd(hn::LoadU(d, query + i),
+                     hn::Add(hn::Load(d, state.z_total + i), recent), sum);
+    hn::Store(recent, d, state.z_recent + i);
+  }
+  *with_z = hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
 // Beyond, what is divided by decays could be too much for a float.
@@ -195,15 +228,22 @@ inline bool Frames(const ScanRun& run, const ScanState::Level& level) {
   return product >= kLeastFrame;
 }
 
-// Factors of tokens where readers see, and their share of z.
-inline void FactorsOfSeeing(const ScanRun& run, const ScanState& state) {
-  ForTiles(run.count, [&](int64_t, int64_t first, int64_t tokens) {
-    float with_z[8];
-    (tokens == kScanTile ? SeeZ<kScanTile>
-                         : SeeZ<1>)(run.query.At(0, first), run.query.stride,
-                                    run.key.At(0, first), run.key.stride, state,
-                                    with_z);
-    for (int64_t t = 0; t < tokens; ++t)
+// Scores of tiles where readers see, and with kZ factors of tokens, and their
+// share of z.
+template <bool kZ>
+inline void ScoresOfSeeing(const ScanRun& run, const ScanScratch& scratch,
+                           const ScanState& state) {
+  const int64_t n = ScanRoundUp(run.rows, kScanPad);
+  ForTiles(run.count, [&](int64_t tile, int64_t first, int64_t tokens) {
+    const float* const query = run.query.At(0, first);
+    const float* const key = run.key.At(0, first);
+    float with_z[kScanTile];
+    if (tokens == kScanTile)
+      ScoreSeeing<kZ>(query, run.query.stride, key, run.key.stride, n, state,
+                      scratch.scores + tile * kScanScores, with_z);
+    else if (kZ)
+      SeeZ(query, key, state, with_z);
+    for (int64_t t = 0; kZ && t < tokens; ++t)
       // In this order, so that max keeps a NaN.
       run.factor[first + t] =
           1 / (std::max(with_z[t], run.least) + run.epsilon);
@@ -323,11 +363,13 @@ inline void ApplyTile(const ScanRun& run, const TileAt& at,
 
 // The same where the reader sees the writer, and for one vector.
 template <Fade kFade, bool kSettle>
-inline void ApplySeeing(const ScanRun& run, const TileAt& at, ScanTileArgs& a) {
+inline void ApplySeeing(const ScanRun& run, const TileAt& at,
+                        const float* scores, ScanTileArgs& a) {
   a.query = run.query.At(0, at.first);
   a.key = run.key.At(0, at.first);
   a.value = run.value.At(0, at.first) + at.column;
   a.out = run.out.At(0, at.first) + at.column;
+  a.scores = scores;
   if (run.factor != nullptr) a.factor = run.factor + at.first;
   if (at.tokens == kScanTile)
     SeeingTile<kScanTile, kFade, kSettle>(a);
@@ -396,14 +438,15 @@ template <Fade kFade>
 inline void ApplySeeingRun(const ScanRun& run, const ScanScratch& scratch,
                            const ScanState& state, const float* settle) {
   ForSteps(run, scratch, state, [&](const TileAt& at, ScanTileArgs& a) {
+    const float* const scores = scratch.scores + at.index * kScanScores;
     if (settle != nullptr && at.index == 0) {
       a.settle = *settle;
-      return ApplySeeing<kFade, true>(run, at, a);
+      return ApplySeeing<kFade, true>(run, at, scores, a);
     }
     if constexpr (kFade == Fade::kFrame)
       if (at.first + at.tokens == run.count)
-        return ApplySeeing<Fade::kFrameEnd, false>(run, at, a);
-    ApplySeeing<kFade, false>(run, at, a);
+        return ApplySeeing<Fade::kFrameEnd, false>(run, at, scores, a);
+    ApplySeeing<kFade, false>(run, at, scores, a);
   });
 }
 
@@ -448,7 +491,8 @@ inline void ScanOneRun(const ScanRun& run, const ScanScratch& scratch,
     if (run.decay != nullptr)
       apply = FadesOfSeeing(run, scratch, level) ? ApplySeeingRun<Fade::kFrame>
                                                  : ApplySeeingRun<Fade::kTile>;
-    if (run.factor != nullptr) FactorsOfSeeing(run, state);
+    (run.factor != nullptr ? ScoresOfSeeing<true>
+                           : ScoresOfSeeing<false>)(run, scratch, state);
     apply(run, scratch, state, full ? &fade : nullptr);
   }
   if (run.writers > 0) level.held += run.count;

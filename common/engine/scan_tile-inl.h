@@ -182,16 +182,21 @@ HWY_INLINE V LostBySum(D, V a, V b, V sum) {
 }
 
 // The same for one reader and one writer, one vector of columns and four rows
-// of the state at a time: each token reads the state as it leaves it, so that
-// no scores are needed. Its additions are as many as half of the multiply-adds,
-// and worth it where they run beside these (OnZen4(): 87 % of the FMA peak in a
-// run's tiles, with nothing beside them).
+// of the state at a time. Each pair of tokens reads the state as it finds it,
+// so that a tile needs three scores a pair and not 21, for one addition a row
+// and pair: worth it where additions run beside multiply-adds (OnZen4()). A
+// single token reads the state as it leaves it.
 //
 // With decays the state is meanwhile the one that the tile's end sees, or, in a
 // frame, the one before the run: rows of the state then do not fade, but for
 // the last tile's end, and two of 14 multiplications a row are gone.
 // kSettle: `total` takes in `recent` on the way, as Settle() does.
 enum class Fade : uint8_t { kNone, kTile, kFrame, kFrameEnd };
+
+// Where the score of tokens t and s <= t of a pair stands.
+constexpr int SeeingScore(int t, int s) { return t / 2 * 3 + t % 2 + s % 2; }
+constexpr int kSeeingScores = kScanTile / 2 * 3;
+
 template <int kTokens, Fade kFade, bool kSettle>
 HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
   constexpr bool kDecay = kFade != Fade::kNone;
@@ -216,7 +221,7 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
   float* const recent = a.recent;
   const auto rows = [&](int64_t i, auto count) HWY_ATTR {
     constexpr int kRows = count();
-    ScanVec young[kRows], sum[kRows], update[kRows];
+    ScanVec young[kRows], sum[kRows], update[kRows], seen[kRows];
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
       const int64_t at = (i + r) * kScanLine;
@@ -235,15 +240,19 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
       } else {
         sum[r] = hn::Add(old, young[r]);
       }
+      seen[r] = sum[r];
     }
     HWY_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
       const auto x = hn::Set(d, key[t * a.key_stride + i + r]);
       const auto y = hn::Set(d, query[t * a.query_stride + i + r]);
+      if constexpr (kTokens > 1) out[t][0] = hn::MulAdd(y, seen[r], out[t][0]);
       update[r] = t == 0 ? hn::Mul(x, value[t][0])
                          : hn::MulAdd(x, value[t][0], update[r]);
-      out[t][0] = hn::MulAdd(y, hn::Add(sum[r], update[r]), out[t][0]);
+      if (t % 2 == 1) seen[r] = hn::Add(sum[r], update[r]);
+      if constexpr (kTokens == 1)
+        out[t][0] = hn::MulAdd(y, hn::Add(sum[r], update[r]), out[t][0]);
     }
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
@@ -269,6 +278,9 @@ HWY_NOINLINE void SeeingTile(const ScanTileArgs& a) {
     HWY_UNROLL(8)
     for (int t = 0; t < kTokens; ++t) {
       auto x = out[t][0];
+      if constexpr (kTokens > 1) HWY_UNROLL(2)
+      for (int s = t / 2 * 2; s <= t; ++s)
+        x = hn::MulAdd(value[s][0], hn::Set(d, a.scores[SeeingScore(t, s)]), x);
       if constexpr (kDecay) x = hn::Mul(x, hn::Set(d, a.decay->back[t]));
       hn::StoreU(factor(t, x), d, a.out + t * a.out_stride);
     }

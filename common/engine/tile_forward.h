@@ -49,8 +49,8 @@ struct TileWork {
   bool last = true;             // no part comes after: normalise, gate, store
   const float* bias = nullptr;  // of the head and part, at distance 0
   Carry carry;  // of the first query; the others are part->step apart
-  Fetches* fetches = nullptr;    // to be asked for meanwhile
-  KeptValues* kept = nullptr;    // of its run, or null
+  Fetches* fetches = nullptr;  // to be asked for meanwhile
+  KeptValues* kept = nullptr;  // of its run, or null
 };
 
 /// Scratch of a slot. Rows have kMaxTile floats at most: a target's own tile
