@@ -537,6 +537,43 @@ TEST_CASE("what is behind the mask does not reach the result, to the bit") {
   }
 }
 
+TEST_CASE("heads at once have the bits of each alone, whatever runs share") {
+  // 48 tiles, in runs of six; alone each tile is a run.
+  for (const Named& p : Patterns())
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      CAPTURE(p.name);
+      CAPTURE(NameOf(dtype));
+      Setting all{Spec(20, 18, p.pattern), 230, 231, 1};
+      all.spec.dtype = dtype;
+      all.spec.q_heads = 12, all.spec.kv_heads = 3;
+      Setting one = all;
+      one.spec.q_heads = one.spec.kv_heads = 1;
+      Data data(all);
+      data.v.SetRow(100, kNaN);
+      Run(all, data);
+      for (int64_t h = 0; h < all.spec.q_heads; ++h) {
+        Data alone(one);
+        const auto copy = [&](const Tensor& from, int64_t head, Tensor& to) {
+          for (int64_t t = 0; t < to.view().len; ++t)
+            for (int64_t c = 0; c < to.view().dim; ++c)
+              to.Set(0, 0, t, c, from.At(0, head, t, c));
+        };
+        copy(data.q, h, alone.q);
+        copy(data.k, h / 4, alone.k);
+        copy(data.v, h / 4, alone.v);
+        Run(one, alone);
+        int64_t others = 0;
+        for (int64_t t = 0; t < all.q_len; ++t)
+          for (int64_t c = 0; c < all.spec.v_dim; ++c) {
+            const float x = data.out.At(0, h, t, c);
+            const float y = alone.out.At(0, 0, t, c);
+            others += std::memcmp(&x, &y, sizeof x) != 0;
+          }
+        CHECK(others == 0);
+      }
+    }
+}
+
 TEST_CASE("long sums keep the budget") {
   for (const int64_t dim : {1, 16}) {
     Setting s{Spec(dim, dim, {Part()}), 70, 5000, 0};
