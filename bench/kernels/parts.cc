@@ -57,8 +57,11 @@ struct PartJob {
   TilePass pass;
   TileScratch scratch;
   TileShape shape;
-  bool pairs;                  // in bf16's dot product
-  std::vector<CutTile> tiles;  // the same in every head
+  bool pairs;                       // in bf16's dot product
+  bool packs;                       // or values are there already
+  std::vector<CutTile> tiles;       // the same in every head
+  int64_t run = 0;                  // tiles that share kept values
+  mutable std::vector<float> kept;  // these
 };
 
 inline void CutAll(const PartJob& job) {
@@ -90,11 +93,19 @@ HWY_INLINE void ByVectors(int vecs, F run) {
 template <class F>
 HWY_INLINE void ForTiles(const PartJob& job, F run) {
   TileWork work;
+  KeptValues kept;
+  work.kept = &kept;
+  int64_t nth = 0;
   work.spec = &job.pass.spec;
   work.call = &job.pass.call;
   work.part = &job.pass.spec.pattern[0];
   for (work.head = 0; work.head < job.pass.spec.q_heads; ++work.head)
     for (const CutTile& tile : job.tiles) {
+      if (nth++ % job.run == 0) kept = {};
+      kept.at = job.kept.data();
+      kept.room = KeptRows(job.pass.spec, job.pass.problem.q_len);
+      kept.Of(work.batch, work.head);
+      if (!job.packs) kept.rows = kept.room;
       work.queries = tile.queries;
       work.q_row = tile.queries.begin;
       run(work, tile);
@@ -373,7 +384,9 @@ PartJob::PartJob(const Kernel& kernel, int64_t width, Part part)
       scratch(MakeScratch(pass)),
       shape(pass.spec.normaliser == Normaliser::kSoftmax ? SoftmaxTileShape()
                                                          : ReluTileShape()),
-      pairs(kernel.dtype == DType::kBF16 && MultipliesBF16()) {
+      pairs(kernel.dtype == DType::kBF16 && MultipliesBF16()),
+      packs(part == Part::kPacking),
+      kept(KeptRows(pass.spec, kernel.len) / 2 * pass.spec.v_dim) {
   shape.splits &= pairs || kernel.dtype == DType::kF32;
   if (!pass.memory.status().ok()) return;
   Fill(pass.spec, scratch);
@@ -384,6 +397,7 @@ PartJob::PartJob(const Kernel& kernel, int64_t width, Part part)
       std::for_each(tile.batches.begin(), tile.batches.end(), DropWhole);
     tiles.push_back(std::move(tile));
   }
+  run = TilesInRun(static_cast<int64_t>(tiles.size()) * pass.spec.q_heads, 1);
 }
 
 bool HasPart(const Kernel& kernel, Part part) {

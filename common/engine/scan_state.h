@@ -21,8 +21,8 @@
 namespace saccade {
 
 /// Tokens of a register tile. The state is read as it was before the tile; what
-/// its tokens say to each other goes by their scores, unless a reader sees its
-/// writer, see SeeingTile().
+/// its tokens say to each other goes by their scores; SeeingTile() does that by
+/// pairs.
 constexpr int64_t kScanTile = 6;
 /// Most tokens of a run, and of the state's `recent` level.
 constexpr int64_t kScanRun = 96;

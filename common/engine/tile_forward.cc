@@ -15,15 +15,6 @@ namespace {
 // cuts a sequence, and then share their keys less.
 constexpr int64_t kCarry = 1 << 14;
 
-// Values that are kept for a run's tiles, at most: beyond, and in tiles of few
-// queries, each tile makes its own. 512 KiB at width 64, in place of as much of
-// the values themselves in the caches.
-int64_t KeptRows(const TileSpec& spec, int64_t q_len) {
-  constexpr int64_t kMost = 1 << 12;
-  if (spec.dtype != DType::kBF16 || q_len <= kMaxTile) return 0;
-  return std::min(kMost, q_len + q_len % 2);
-}
-
 // Parts have tiles of their own, for each shares its keys among other queries:
 // neighbours, or those of a residue class. So a query's state goes from part to
 // part by memory.
@@ -191,13 +182,6 @@ class Tiles {
   const Tiling tiling_;
 };
 
-// Tiles in a run: one thread's, so that it can ask for the memory of the next
-// one; few enough that threads end together.
-int64_t RunOf(int64_t tiles, int slots) {
-  constexpr int64_t kMost = 16, kRunsPerSlot = 8;
-  return std::clamp<int64_t>(tiles / (kRunsPerSlot * slots), 1, kMost);
-}
-
 // Sees nothing: what stands for a pattern of no parts.
 Part Nothing() {
   Part part;
@@ -231,7 +215,7 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
   for (int64_t p = 0; p < parts; ++p) {
     const Part& part = spec.pattern.empty() ? nothing : spec.pattern[p];
     const Tiles tiles(spec, call, part, region, scratch, kernels.shape);
-    const int64_t run = RunOf(tiles.size(), exec.slots());
+    const int64_t run = TilesInRun(tiles.size(), exec.slots());
     exec.For(CeilDiv(tiles.size(), run), [&](int64_t task, int slot) {
       RunTiles(tiles,
                Interval{task * run, (task + 1) * run}.Cut({0, tiles.size()}),
@@ -242,6 +226,19 @@ void RunRegion(const TileSpec& spec, const TileCall& call, const Region& region,
 }
 
 }  // namespace
+
+int64_t TilesInRun(int64_t tiles, int slots) {
+  constexpr int64_t kMost = 16, kRunsPerSlot = 8;
+  return std::clamp<int64_t>(tiles / (kRunsPerSlot * slots), 1, kMost);
+}
+
+int64_t KeptRows(const TileSpec& spec, int64_t q_len) {
+  // 512 KiB at width 64, in place of as much of the values themselves in the
+  // caches; what is beyond, each tile makes for itself.
+  constexpr int64_t kMost = 1 << 12;
+  if (spec.dtype != DType::kBF16 || q_len <= kMaxTile) return 0;
+  return std::min(kMost, q_len + q_len % 2);
+}
 
 size_t TileForwardAllScratch(const TileSpec& spec, int64_t q_len,
                              int64_t sequences, int slots) {
@@ -275,7 +272,7 @@ void TileForwardAll(const TileSpec& spec, std::span<const TileCall> calls,
   int64_t tiles = 0, runs = 0;
   for (int64_t s = 0; s < sequences; ++s)
     if (calls[s].q.len > 0) tiles += tiles_of(s).size();
-  const int64_t run = RunOf(tiles, exec.slots());
+  const int64_t run = TilesInRun(tiles, exec.slots());
   for (int64_t s = 0; s < sequences; ++s) {
     if (calls[s].q.len > 0) runs += CeilDiv(tiles_of(s).size(), run);
     ends[s] = runs;

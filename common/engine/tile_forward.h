@@ -77,6 +77,13 @@ struct TileScratch {
   float *keys, *values;  // [key][dim], when packed
 };
 
+/// Tiles in a run: one thread's, so that it can ask for the memory of the next
+/// one, and keep values for it; few enough that threads end together.
+int64_t TilesInRun(int64_t tiles, int slots);
+
+/// Rows of values that are kept for a run, at most.
+int64_t KeptRows(const TileSpec& spec, int64_t q_len);
+
 /// The tile of the chosen target.
 TileShape SoftmaxTileShape();
 TileShape ReluTileShape();
