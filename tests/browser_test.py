@@ -27,6 +27,7 @@ try:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.select import Select
+    from selenium.webdriver.support.wait import WebDriverWait
 except ImportError:
     sys.exit("browser_test.py: no selenium: apt-get install python3-selenium, "
              "or set SACCADE_NO_BROWSER=1 to do without a browser")
@@ -273,8 +274,9 @@ class Report(unittest.TestCase):
     def test_going_to_a_section_keeps_the_filters(self):
         self.browser.get(self.small + "#pass=decode")
         self.find('nav a[href="#memory"]').click()
-        self.assertIn("pass=decode", self.browser.current_url)
-        self.assertIn("#memory", self.browser.current_url)
+        # The page hears of the new address a moment after the click.
+        WebDriverWait(self.browser, 10).until(
+            lambda browser: "#memory&pass=decode" in browser.current_url)
         for figure in self.shown("figure[data-pass]"):
             self.assertEqual(figure.get_attribute("data-pass"), "decode")
 
