@@ -188,6 +188,11 @@ class Report(unittest.TestCase):
         Select(self.find(f'#filters select[data-filter="{name}"]')
                ).select_by_value(value)
 
+    def wait_for_address(self, part):
+        """The browser says a page's new address a moment after the page."""
+        WebDriverWait(self.browser, 10).until(
+            lambda browser: part in browser.current_url, part)
+
     def lines(self, figure):
         """Points of each visible line, by its label."""
         return self.run_script("""
@@ -222,7 +227,7 @@ class Report(unittest.TestCase):
         after = self.lines("time-1")
         self.assertEqual(button.get_attribute("aria-pressed"), "false")
         self.assertEqual(len(after), len(before) - 1)
-        self.assertIn("off.time-1=", self.browser.current_url)
+        self.wait_for_address("off.time-1=")
         # Who follows the link sees the same.
         url = self.browser.current_url
         self.browser.get("about:blank")
@@ -236,7 +241,7 @@ class Report(unittest.TestCase):
         self.choose("dtype", "bf16")
         self.choose("to", "1024")
         for part in ("pass=forward", "dtype=bf16", "to=1024"):
-            self.assertIn(part, self.browser.current_url)
+            self.wait_for_address(part)
         self.assertLess(len(self.shown("figure")), all_figures)
         for figure in self.shown("figure[data-pass]"):
             self.assertEqual(figure.get_attribute("data-pass"), "forward")
@@ -274,9 +279,7 @@ class Report(unittest.TestCase):
     def test_going_to_a_section_keeps_the_filters(self):
         self.browser.get(self.small + "#pass=decode")
         self.find('nav a[href="#memory"]').click()
-        # The page hears of the new address a moment after the click.
-        WebDriverWait(self.browser, 10).until(
-            lambda browser: "#memory&pass=decode" in browser.current_url)
+        self.wait_for_address("#memory&pass=decode")
         for figure in self.shown("figure[data-pass]"):
             self.assertEqual(figure.get_attribute("data-pass"), "decode")
 
@@ -319,7 +322,7 @@ class Report(unittest.TestCase):
         self.assertEqual(self.run_script(kind), "logarithmic")
         button.click()
         self.assertEqual(self.run_script(kind), "linear")
-        self.assertIn("linear.time-1=y", self.browser.current_url)
+        self.wait_for_address("linear.time-1=y")
 
     def test_dominated_variants_are_faded_and_named(self):
         self.browser.get(self.small)
