@@ -101,10 +101,10 @@ HWY_INLINE void ForTiles(const PartJob& job, F run) {
   work.part = &job.pass.spec.pattern[0];
   for (work.head = 0; work.head < job.pass.spec.q_heads; ++work.head)
     for (const CutTile& tile : job.tiles) {
-      if (nth++ % job.run == 0) kept = {};
-      kept.at = job.kept.data();
-      kept.room = KeptRows(job.pass.spec, job.pass.problem.q_len);
-      kept.Of(work.batch, work.head);
+      if (nth++ % job.run == 0)
+        kept = {.at = job.kept.data(),
+                .room = KeptRows(job.pass.spec, job.pass.problem.q_len)};
+      kept.Of(work.batch, work.KvHead());
       if (!job.packs) kept.rows = kept.room;
       work.queries = tile.queries;
       work.q_row = tile.queries.begin;

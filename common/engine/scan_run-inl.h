@@ -363,13 +363,11 @@ inline void ApplyTile(const ScanRun& run, const TileAt& at,
 
 // The same where the reader sees the writer, and for one vector.
 template <Fade kFade, bool kSettle>
-inline void ApplySeeing(const ScanRun& run, const TileAt& at,
-                        const float* scores, ScanTileArgs& a) {
+inline void ApplySeeing(const ScanRun& run, const TileAt& at, ScanTileArgs& a) {
   a.query = run.query.At(0, at.first);
   a.key = run.key.At(0, at.first);
   a.value = run.value.At(0, at.first) + at.column;
   a.out = run.out.At(0, at.first) + at.column;
-  a.scores = scores;
   if (run.factor != nullptr) a.factor = run.factor + at.first;
   if (at.tokens == kScanTile)
     SeeingTile<kScanTile, kFade, kSettle>(a);
@@ -438,15 +436,15 @@ template <Fade kFade>
 inline void ApplySeeingRun(const ScanRun& run, const ScanScratch& scratch,
                            const ScanState& state, const float* settle) {
   ForSteps(run, scratch, state, [&](const TileAt& at, ScanTileArgs& a) {
-    const float* const scores = scratch.scores + at.index * kScanScores;
+    a.scores = scratch.scores + at.index * kScanScores;
     if (settle != nullptr && at.index == 0) {
       a.settle = *settle;
-      return ApplySeeing<kFade, true>(run, at, scores, a);
+      return ApplySeeing<kFade, true>(run, at, a);
     }
     if constexpr (kFade == Fade::kFrame)
       if (at.first + at.tokens == run.count)
-        return ApplySeeing<Fade::kFrameEnd, false>(run, at, scores, a);
-    ApplySeeing<kFade, false>(run, at, scores, a);
+        return ApplySeeing<Fade::kFrameEnd, false>(run, at, a);
+    ApplySeeing<kFade, false>(run, at, a);
   });
 }
 

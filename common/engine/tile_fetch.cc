@@ -23,8 +23,7 @@ void FetchKeys(const TileWork& work, int64_t begin, int64_t end,
   // More than tiles of neighbours bring in: it would come too early.
   constexpr int64_t kMostKeys = 256;
   if (begin >= end) return;
-  const TileSpec& spec = *work.spec;
-  const int64_t head = work.head / (spec.q_heads / spec.kv_heads);
+  const int64_t head = work.KvHead();
   const int64_t step = work.part->step;
   const int64_t row = work.call->KeyRow(work.residue + step * begin);
   int64_t count = std::min(end - begin, kMostKeys);

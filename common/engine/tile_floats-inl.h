@@ -55,7 +55,7 @@ class Floats {
   Floats(const TileWork& work, const TileScratch& scratch)
       : w_(work),
         s_(scratch),
-        kv_head_(work.head / (work.spec->q_heads / work.spec->kv_heads)),
+        kv_head_(work.KvHead()),
         bf16_(work.spec->dtype == DType::kBF16) {}
 
   void LoadQueries(float factor) const {

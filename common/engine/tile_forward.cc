@@ -200,6 +200,7 @@ void RunTiles(const Tiles& tiles, Interval its, bool first, bool last,
     if (index + 1 < its.end) next = tiles.At(index + 1, first, last);
     if (!next.queries.empty()) FetchNext(work, next, fetches);
     work.fetches = &fetches, work.kept = &kept;
+    kept.Of(work.batch, work.KvHead());
     if (!work.queries.empty()) kernel(work, scratch);
     work = next;
     fetches = {};

@@ -51,6 +51,8 @@ struct TileWork {
   Carry carry;  // of the first query; the others are part->step apart
   Fetches* fetches = nullptr;  // to be asked for meanwhile
   KeptValues* kept = nullptr;  // of its run, or null
+
+  int64_t KvHead() const { return head / (spec->q_heads / spec->kv_heads); }
 };
 
 /// Scratch of a slot. Rows have kMaxTile floats at most: a target's own tile

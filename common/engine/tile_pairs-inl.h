@@ -141,11 +141,7 @@ class Pairs {
   using Values = PairValues;
 
   Pairs(const TileWork& work, const TileScratch& scratch)
-      : w_(work),
-        s_(scratch),
-        kv_head_(work.head / (work.spec->q_heads / work.spec->kv_heads)) {
-    if (work.kept != nullptr) work.kept->Of(work.batch, kv_head_);
-  }
+      : w_(work), s_(scratch), kv_head_(work.KvHead()) {}
 
   void LoadQueries(float) const {
     const ConstView& q = w_.call->q;
