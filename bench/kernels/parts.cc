@@ -174,8 +174,8 @@ void Weights(const PartJob& job) {
   const TileScratch& s = job.scratch;
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
-      Arithmetic::template Weigh<Policy::kRunning, vecs(), false>(
-          x.scores, s.max + x.lane, s.sum + x.lane, x.strip.keys);
+      Arithmetic::template Weigh<Policy, vecs(), false>(
+          Policy(x.work), x.scores, s.max + x.lane, s.sum + x.lane, x.strip.keys);
     });
   });
 }
@@ -268,9 +268,9 @@ void RunPart(const PartJob& job, Part part) {
   using target::ReluSquared, target::Softmax;
   const bool softmax = job.pass.spec.normaliser == Normaliser::kSoftmax;
 #if HWY_TARGET == HWY_AVX3
-  using target::Pairs;
+  using target::Pairs, target::RawSoftmax;
   if (job.pairs)
-    return softmax ? target::RunOf<Softmax, Pairs>(job, part)
+    return softmax ? target::RunOf<RawSoftmax, Pairs>(job, part)
                    : target::RunOf<ReluSquared, Pairs>(job, part);
 #endif
   using target::Floats;

@@ -191,9 +191,9 @@ void Tile<Policy, Arithmetic>::Weights(const Strip& strip) {
     if (strip.vecs < kVecs) return Weights<kVecs - 1>(strip);
   const int at = strip.first_vec * kLanes;
   const auto kernel =
-      careful_ ? Arithmetic::template Weigh<Policy::kRunning, kVecs, true>
-               : Arithmetic::template Weigh<Policy::kRunning, kVecs, false>;
-  kernel(s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
+      careful_ ? Arithmetic::template Weigh<Policy, kVecs, true>
+               : Arithmetic::template Weigh<Policy, kVecs, false>;
+  kernel(policy_, s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
          strip.keys);
 }
 
@@ -256,14 +256,20 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
   for (const Strip* s = batch.strip; s < end; ++s) arithmetic_.Pack(*s);
   FetchFollowing(w_, EndOf(end[-1]), *w_.fetches);
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
+  if constexpr (Policy::kRaw) std::fill_n(s_.max, kTile, kLowest);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);
 
   const Strip* carrier = nullptr;  // the strip that rescales out on its way
   if constexpr (Policy::kRunning) {
     for (int j = 0; j < kTile; j += kLanes) {
-      const V factor =
-          Exp2(d, hn::Sub(hn::Load(d, s_.factor + j), hn::Load(d, s_.max + j)));
+      const V before = hn::Load(d, s_.factor + j);
+      V top = hn::Load(d, s_.max + j);
+      if constexpr (Policy::kRaw) {
+        top = hn::Max(before, policy_.Scaled(top));
+        hn::Store(top, d, s_.max + j);
+      }
+      const V factor = Exp2(d, hn::Sub(before, top));
       hn::Store(factor, d, s_.factor + j);
       hn::Store(hn::Mul(factor, hn::Load(d, s_.sum + j)), d, s_.sum + j);
     }

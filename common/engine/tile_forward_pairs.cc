@@ -38,7 +38,12 @@ void RunPairs(const TileWork& work, const TileScratch& scratch) {
 }  // namespace
 
 void SoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
-  RunPairs<Softmax>(work, scratch);
+  // Of scores times a factor that is not positive the greatest are not what
+  // they are without.
+  if (work.spec->scale > 0)
+    Tile<RawSoftmax, Pairs>(work, scratch).Run();
+  else
+    RunPairs<AnySoftmax<false>>(work, scratch);
 }
 void BiasedSoftmaxPairs(const TileWork& work, const TileScratch& scratch) {
   RunPairs<BiasedSoftmax>(work, scratch);

@@ -96,11 +96,11 @@ struct PairValues {
 };
 
 // Weights of n keys in place of their scores: pairs of keys 2 r and 2 r + 1 in
-// row r. kRunning: 2^(score - max), and added to `sum` before they are rounded.
+// row r. Running: 2^(score - max), and added to `sum` before they are rounded.
 // kCareful as in WeighStrip.
-template <bool kRunning, int kVecs, bool kCareful>
-HWY_NOINLINE void WeighPairs(float* scores, const float* max, float* sum,
-                             int n) {
+template <class Policy, int kVecs, bool kCareful>
+HWY_NOINLINE void WeighPairs(Policy policy, float* scores, const float* max,
+                             float* sum, int n) {
   constexpr int kSumKeys = 16;
   V top[kVecs], total[kVecs];
   for (int j = 0; j < kVecs; ++j) {
@@ -115,10 +115,13 @@ HWY_NOINLINE void WeighPairs(float* scores, const float* max, float* sum,
       for (int j = 0; j < kVecs; ++j) {
         const auto weight = [&](int key) HWY_ATTR {
           const V s = hn::Load(d, scores + key * kTile + j * kLanes);
-          if constexpr (!kRunning) return s;
-          const V p = Weight<kCareful>(s, top[j]);
-          part[j] = hn::Add(part[j], p);
-          return p;
+          if constexpr (!Policy::kRunning) {
+            return s;
+          } else {
+            const V p = Weight<kCareful>(policy, s, top[j]);
+            part[j] = hn::Add(part[j], p);
+            return p;
+          }
         };
         const V low = weight(i);
         const V high = i + 1 < n ? weight(i + 1) : hn::Zero(d);
@@ -127,7 +130,7 @@ HWY_NOINLINE void WeighPairs(float* scores, const float* max, float* sum,
       }
     for (int j = 0; j < kVecs; ++j) total[j] = hn::Add(total[j], part[j]);
   }
-  if constexpr (kRunning)
+  if constexpr (Policy::kRunning)
     for (int j = 0; j < kVecs; ++j)
       hn::Store(hn::Add(hn::Load(d, sum + j * kLanes), total[j]), d,
                 sum + j * kLanes);
@@ -190,9 +193,10 @@ class Pairs {
     return ValuesOf(strip).From(strip.keys / 2);
   }
 
-  template <bool kRunning, int kVecs, bool kCareful>
-  static void Weigh(float* scores, const float* max, float* sum, int n) {
-    WeighPairs<kRunning, kVecs, kCareful>(scores, max, sum, n);
+  template <class Policy, int kVecs, bool kCareful>
+  static void Weigh(const Policy& policy, float* scores, const float* max,
+                    float* sum, int n) {
+    WeighPairs<Policy, kVecs, kCareful>(policy, scores, max, sum, n);
   }
   static int Steps(int keys) { return (keys + 1) / 2; }
 

@@ -217,9 +217,9 @@ HWY_NOINLINE void ScoreStrip(const Policy& policy, Keys keys, int64_t dim,
       policy, keys, dim, queries, scores, max, 0, n, sight, ahead, fetches);
 }
 
-template <bool kCareful>
-HWY_INLINE V Weight(V score, V top) {
-  const V p = Exp2(d, hn::Sub(score, top));
+template <bool kCareful, class Policy>
+HWY_INLINE V Weight(const Policy& policy, V score, V top) {
+  const V p = Exp2(d, policy.Exponent(score, top));
   if constexpr (!kCareful) return p;
   const auto hidden =
       hn::Eq(score, hn::Set(d, -std::numeric_limits<float>::infinity()));
@@ -229,9 +229,9 @@ HWY_INLINE V Weight(V score, V top) {
 // Weights 2^(score - max) of n keys, in place; adds them to `sum`. Sums start
 // anew every kSumKeys: of a plain sum of f32, the error grows with its length.
 // kCareful: those that are not visible, of score -infinity, are kHiddenWeight.
-template <int kVecs, bool kCareful>
-HWY_NOINLINE void WeighStrip(float* scores, const float* max, float* sum,
-                             int n) {
+template <class Policy, int kVecs, bool kCareful>
+HWY_NOINLINE void WeighStrip(Policy policy, float* scores, const float* max,
+                             float* sum, int n) {
   constexpr int kSumKeys = 16;
   V top[kVecs], total[kVecs];
   for (int j = 0; j < kVecs; ++j) {
@@ -245,7 +245,7 @@ HWY_NOINLINE void WeighStrip(float* scores, const float* max, float* sum,
     for (; i < end; ++i)
       for (int j = 0; j < kVecs; ++j) {
         float* const s = scores + i * kTile + j * kLanes;
-        const V p = Weight<kCareful>(hn::Load(d, s), top[j]);
+        const V p = Weight<kCareful>(policy, hn::Load(d, s), top[j]);
         part[j] = hn::Add(part[j], p);
         hn::Store(p, d, s);
       }
