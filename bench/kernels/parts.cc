@@ -128,20 +128,22 @@ template <class F>
 HWY_INLINE void ForStrips(const PartJob& job, F run) {
   const bool running = job.pass.spec.normaliser == Normaliser::kSoftmax;
   ForTiles(job, [&](const TileWork& work, const CutTile& tile) HWY_ATTR {
+    const int64_t vecs = (work.queries.size() + kLanes - 1) / kLanes;
     for (const Batch& batch : tile.batches) {
       bool rescales = running;
       for (int i = 0; i < batch.strips; ++i) {
         const Strip& s = batch.strip[i];
         const int lane = s.first_vec * kLanes;
+        const bool whole = s.vecs == vecs;
         run(StripAt{
             work,
             batch,
             s,
             lane,
-            rescales && !s.masked,
+            rescales && whole,
             {batch.seen_begin + s.start, batch.seen_end + s.start, s.first_vec},
             job.scratch.scores + s.start * kTile + lane});
-        rescales &= s.masked;
+        rescales &= !whole;
       }
     }
   });
@@ -175,7 +177,8 @@ void Weights(const PartJob& job) {
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
       Arithmetic::template Weigh<Policy, vecs(), false>(
-          Policy(x.work), x.scores, s.max + x.lane, s.sum + x.lane, x.strip.keys);
+          Policy(x.work), x.scores, s.max + x.lane, s.sum + x.lane,
+          x.strip.keys);
     });
   });
 }

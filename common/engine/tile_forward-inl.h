@@ -52,6 +52,7 @@ class Tile {
         arithmetic_(work, scratch),
         queries_(static_cast<int>(work.queries.size())),
         vecs_((queries_ + kLanes - 1) / kLanes),
+        lanes_(vecs_ * kLanes),
         bf16_(spec_.dtype == DType::kBF16) {}
 
   void Run();
@@ -85,8 +86,9 @@ class Tile {
   const TileScratch& s_;
   const Policy policy_;
   const Arithmetic arithmetic_;
-  const int queries_, vecs_;
+  const int queries_, vecs_, lanes_;
   const bool bf16_;
+  bool empty_ = false;  // nothing has been added to `out` yet
   // The weights of what is hidden are 0, which hides all values but NaN and
   // infinity. To look whether these came through, and then to mask products as
   // well, costs less than to mask them always; the other bits are the same.
@@ -103,8 +105,11 @@ Sums Tile<Policy, Arithmetic>::SumsOf() const {
 
 template <class Policy, class Arithmetic>
 void Tile<Policy, Arithmetic>::LoadState() {
+  empty_ = w_.first;
   if (w_.first) {
-    std::fill_n(s_.out, spec_.v_dim * kTile, 0.0f);
+    for (int64_t c = 0; c < spec_.v_dim; ++c)
+      for (int j = 0; j < lanes_; j += kLanes)
+        hn::Store(hn::Zero(d), d, s_.out + c * kTile + j);
   } else {
     const Sums sums = SumsOf();
     LoadColumns({sums.at, sums.stride}, queries_, spec_.v_dim, 1.0f, s_.out);
@@ -190,11 +195,11 @@ void Tile<Policy, Arithmetic>::Weights(const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Weights<kVecs - 1>(strip);
   const int at = strip.first_vec * kLanes;
-  const auto kernel =
-      careful_ ? Arithmetic::template Weigh<Policy, kVecs, true>
-               : Arithmetic::template Weigh<Policy, kVecs, false>;
-  kernel(policy_, s_.scores + strip.start * kTile + at, s_.max + at, s_.sum + at,
-         strip.keys);
+  const auto kernel = careful_
+                          ? Arithmetic::template Weigh<Policy, kVecs, true>
+                          : Arithmetic::template Weigh<Policy, kVecs, false>;
+  kernel(policy_, s_.scores + strip.start * kTile + at, s_.max + at,
+         s_.sum + at, strip.keys);
 }
 
 template <class Policy, class Arithmetic>
@@ -239,7 +244,7 @@ bool Tile<Policy, Arithmetic>::LoadMask(const Strip& strip) {
 template <class Policy, class Arithmetic>
 void Tile<Policy, Arithmetic>::Rescale() {
   for (int64_t c = 0; c < spec_.v_dim; ++c)
-    for (int j = 0; j < kTile; j += kLanes) {
+    for (int j = 0; j < lanes_; j += kLanes) {
       float* const o = s_.out + c * kTile + j;
       hn::Store(hn::Mul(hn::Load(d, s_.factor + j), hn::Load(d, o)), d, o);
     }
@@ -262,7 +267,7 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
 
   const Strip* carrier = nullptr;  // the strip that rescales out on its way
   if constexpr (Policy::kRunning) {
-    for (int j = 0; j < kTile; j += kLanes) {
+    for (int j = 0; j < lanes_; j += kLanes) {
       const V before = hn::Load(d, s_.factor + j);
       V top = hn::Load(d, s_.max + j);
       if constexpr (Policy::kRaw) {
@@ -276,9 +281,10 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
   }
   for (const Strip* s = batch.strip; s < end; ++s) {
     Weights<kShape.vecs>(*s);
-    if (Policy::kRunning && !s->masked && carrier == nullptr) carrier = s;
+    if (Policy::kRunning && s->vecs == vecs_ && carrier == nullptr) carrier = s;
   }
-  if (Policy::kRunning && carrier == nullptr) Rescale();
+  if (Policy::kRunning && carrier == nullptr && !empty_) Rescale();
+  empty_ = false;
   if (carrier != nullptr) Values<kShape.vecs>(batch, *carrier, s_.factor);
   for (const Strip* s = batch.strip; s < end; ++s)
     if (s != carrier) Values<kShape.vecs>(batch, *s, nullptr);
@@ -287,10 +293,21 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
 // Whether no sum is NaN or infinite.
 template <class Policy, class Arithmetic>
 bool Tile<Policy, Arithmetic>::Finite() const {
-  V zeros = hn::Zero(d);  // or NaN
-  for (int64_t i = 0; i < spec_.v_dim * kTile; i += kLanes)
-    zeros = hn::MulAdd(hn::Zero(d), hn::Load(d, s_.out + i), zeros);
-  return hn::GetLane(hn::SumOfLanes(d, zeros)) == 0;
+  constexpr int kChains = 4;
+  V zeros[kChains] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  // ... or NaN
+  const auto add = [&](int64_t c, int j, V& sum) HWY_ATTR {
+    sum = hn::MulAdd(hn::Zero(d), hn::Load(d, s_.out + c * kTile + j), sum);
+  };
+  for (int j = 0; j < lanes_; j += kLanes) {
+    int64_t c = 0;
+    for (; c + kChains <= spec_.v_dim; c += kChains) HWY_UNROLL(kChains)
+    for (int i = 0; i < kChains; ++i) add(c + i, j, zeros[i]);
+    for (; c < spec_.v_dim; ++c) add(c, j, zeros[0]);
+  }
+  const V sum =
+      hn::Add(hn::Add(zeros[0], zeros[1]), hn::Add(zeros[2], zeros[3]));
+  return hn::GetLane(hn::SumOfLanes(d, sum)) == 0;
 }
 
 // What each query's sums are to be multiplied by; keeps or writes what belongs
