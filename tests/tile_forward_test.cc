@@ -40,6 +40,17 @@ TEST_CASE("scores that are tied, large or rising") {
       }
 }
 
+TEST_CASE("a scale of any sign") {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const float scale : {3.0f, -0.3f, 0.0f})
+      for (const Named& p : {Patterns()[0], Patterns()[1], Patterns()[4]}) {
+        Setting s{Spec(32, 16, p.pattern), 100, 600, 500};
+        s.spec.dtype = dtype;
+        s.spec.scale = scale;
+        CheckOnEveryTarget(p.name, s);
+      }
+}
+
 TEST_CASE("any strides, batches, and queries that share keys") {
   for (const bool token_major : {false, true})
     for (const Named& p : {Patterns()[1], Patterns()[14], Patterns()[11]}) {
