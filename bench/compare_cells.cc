@@ -271,10 +271,12 @@ Status Comparison::MemoryCell(const Part& part, const CellSpec& cell,
   const double room =
       part.timing.memory_share * static_cast<double>(AvailableMemory());
   std::string why;
-  if (takes > std::min(part.longest_child, seconds_left))
-    why = fmt::format("running it takes longer than {:.2g} s: about {:.2g} s",
-                      std::max(0.0, std::min(part.longest_child, seconds_left)),
-                      takes);
+  const double most = std::max(0.0, std::min(part.longest_child, seconds_left));
+  if (takes > most)
+    why = fmt::format(
+        "running it takes longer than its share of the time (see --budget): "
+        "about {:.2g} s of {:.2g} s",
+        takes, most);
   if (room > 0 && static_cast<double>(planned.TotalBytes()) > room)
     why = fmt::format(
         "memory is short: it needs {:.2f} GiB, more than {:.0f} % of what is "

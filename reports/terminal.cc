@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <map>
+#include <string>
+#include <utility>
 
 #include "reports/contest.h"
 #include "reports/plain.h"
@@ -47,12 +49,13 @@ std::string NotAhead(const Model& model, const std::vector<Contest>& contests) {
 
 // What was not timed for which reason, and how many cells that are.
 std::string Untimed(const Model& model) {
-  std::map<std::string, int> skipped;
+  std::map<std::pair<std::string, std::string>, int> skipped;
   std::vector<std::string> lines;
   for (const Gap& gap : model.gaps) {
     const std::string reason = ReasonClass(gap.outcome);
     if (gap.outcome.kind == Outcome::Kind::kSkipped) {
-      skipped[reason] += gap.cells;
+      const bool training = gap.what.starts_with("training");
+      skipped[{training ? "training" : "cell", reason}] += gap.cells;
       continue;
     }
     const std::string line = fmt::format(
@@ -61,9 +64,9 @@ std::string Untimed(const Model& model) {
     if (std::find(lines.begin(), lines.end(), line) == lines.end())
       lines.push_back(line);
   }
-  for (const auto& [reason, cells] : skipped)
-    lines.push_back(fmt::format("{} cell{} skipped: {}", cells,
-                                cells == 1 ? "" : "s", reason));
+  for (const auto& [what, count] : skipped)
+    lines.push_back(fmt::format("{} {}{} skipped: {}", count, what.first,
+                                count == 1 ? "" : "s", what.second));
   return List("Not measured:", lines);
 }
 
@@ -84,8 +87,12 @@ std::string VerdictTable(const record::Run& run) {
   if (verdict.rows.empty()) return notes + WithoutRows(model) + "\n";
   const Table table = VerdictTableOf(model, verdict);
   // The last column is prose, too wide for a terminal.
-  std::string out = notes + AlignTable(table, table.columns.size() - 1) +
-                    Settings(model) + "\n";
+  std::string out =
+      notes + AlignTable(table, table.columns.size() - 1) + Settings(model);
+  const std::string untimed = Untimed(model), dashes = DashNote(model, table);
+  if (!dashes.empty() && !untimed.empty())
+    out += dashes + ": of what was asked for, the last lines say why.\n";
+  out += "\n";
   for (const std::string& finding : verdict.findings) {
     out += "- " + finding + "\n";
   }
@@ -95,7 +102,7 @@ std::string VerdictTable(const record::Run& run) {
     out += fmt::format("\n{}:\n", means.caption) + AlignTable(means) +
            NotAhead(model, contests);
   }
-  return out + Untimed(model);
+  return out + untimed;
 }
 
 }  // namespace saccade::reports

@@ -90,6 +90,10 @@ Table ChoiceTableOf(const Model& model, const Verdict& verdict);
 
 Table VerdictTableOf(const Model& model, const Verdict& verdict);
 
+/// What its dashes stand for, as the beginning of a sentence; "" when it has
+/// none.
+std::string DashNote(const Model& model, const Table& table);
+
 /// What stands in place of a verdict without rows.
 std::string WithoutRows(const Model& model);
 

@@ -288,7 +288,29 @@ Table VerdictTableOf(const Model& model, const Verdict& verdict) {
   for (const VerdictRow& row : verdict.rows) {
     table.rows.push_back(RowOf(model, verdict, row));
   }
+  const std::string dashes = DashNote(model, table);
+  if (!dashes.empty())
+    table.note += fmt::format(
+        " {}: of what was asked for, see \"What is missing, and why\".",
+        dashes);
   return table;
+}
+
+std::string DashNote(const Model& model, const Table& table) {
+  const bool any = std::any_of(
+      table.rows.begin(), table.rows.end(), [](const std::vector<Cell>& row) {
+        return std::any_of(row.begin(), row.end(),
+                           [](const Cell& cell) { return cell.text == kNone; });
+      });
+  if (!any) return "";
+  const auto dropped =
+      std::count_if(model.gaps.begin(), model.gaps.end(), [](const Gap& gap) {
+        return gap.outcome.kind == Outcome::Kind::kSkipped &&
+               gap.what.starts_with("training");
+      });
+  if (dropped == 0) return "A dash is what was not measured";
+  return fmt::format("A dash is what was not measured, {} training{} among it",
+                     dropped, dropped == 1 ? "" : "s");
 }
 
 std::string WithoutRows(const Model& model) {

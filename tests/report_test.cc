@@ -216,6 +216,27 @@ TEST_CASE("A run without measurements makes a report that says so") {
   CHECK(VerdictTable(RunOf({})) == "Nothing was measured.\n");
 }
 
+TEST_CASE("What was left out is said beside the table and counted below it") {
+  const auto skipped = [](const char* variant) {
+    return Failed({{"kind", "train"},
+                   {"variant", variant},
+                   {"task", "text"},
+                   {"seed", 1}},
+                  "skipped", "dropped: too long");
+  };
+  const std::string whole = VerdictTable(RunOf({Speed("a.one", 64, {1e6})}));
+  CHECK(Mentions(whole, "a.one"));
+  CHECK_FALSE(Mentions(whole, "trainings"));
+  const std::string table = VerdictTable(
+      RunOf({Speed("a.one", 64, {1e6}), Text("a.one", "plain", 128, 1),
+             Speed("a.two", 64, {1e6}),
+             Failed(Speed("a.two", 128, {1}), "skipped", "dropped: too long"),
+             skipped("a.two"), skipped("a.one")}));
+  CHECK(Mentions(table, "A dash is what was not measured, 2 trainings among"));
+  CHECK(Mentions(table, "\n  2 trainings skipped: dropped\n"));
+  CHECK(Mentions(table, "\n  1 cell skipped: dropped\n"));
+}
+
 TEST_CASE("A run with failures only shows each with its reason, and no time") {
   const Report report = MakeFrom(Lines(
       {Header(),
