@@ -271,12 +271,14 @@ Status Comparison::MemoryCell(const Part& part, const CellSpec& cell,
   const double room =
       part.timing.memory_share * static_cast<double>(AvailableMemory());
   std::string why;
-  const double most = std::max(0.0, std::min(part.longest_child, seconds_left));
-  if (takes > most)
+  if (takes > part.longest_child)
+    why = fmt::format("running it takes longer than {:.2g} s: about {:.2g} s",
+                      part.longest_child, takes);
+  else if (takes > seconds_left)
     why = fmt::format(
-        "running it takes longer than its share of the time (see --budget): "
-        "about {:.2g} s of {:.2g} s",
-        takes, most);
+        "the time for memory is used up (see --budget): it needs about {:.2g} "
+        "s, and {:.2g} s are left",
+        takes, std::max(0.0, seconds_left));
   if (room > 0 && static_cast<double>(planned.TotalBytes()) > room)
     why = fmt::format(
         "memory is short: it needs {:.2f} GiB, more than {:.0f} % of what is "

@@ -294,8 +294,9 @@ std::vector<Noise> NoiseWatch::AtStart() const {
   if (load > kMuchLoad * cores)
     noise.push_back(
         {"load",
-         fmt::format("other work was running at the start: a load of {:.2f} on "
-                     "{} cores over the last minute",
+         fmt::format("other work was running at the start or just before, such "
+                     "as a build: a load of {:.2f} on {} cores over the last "
+                     "minute",
                      load, cores),
          load});
   for (const auto& [resource, words] : kPressures) {

@@ -270,7 +270,7 @@ class Builder {
           {training.entry,
            fmt::format("training on {}{}", training.task,
                        training.by_flops ? ", matched by FLOPs" : ""),
-           OutcomeOf(record)});
+           OutcomeOf(record), 1, true});
       return;
     }
     training.params = record.Count("params");

@@ -169,6 +169,7 @@ struct Gap {
   std::string what;  // "time, forward, n = 8k, 16k"
   Outcome outcome;
   int cells = 1;
+  bool training = false;  // of a model, not a cell
 };
 
 struct Peak {

@@ -54,8 +54,7 @@ std::string Untimed(const Model& model) {
   for (const Gap& gap : model.gaps) {
     const std::string reason = ReasonClass(gap.outcome);
     if (gap.outcome.kind == Outcome::Kind::kSkipped) {
-      const bool training = gap.what.starts_with("training");
-      skipped[{training ? "training" : "cell", reason}] += gap.cells;
+      skipped[{gap.training ? "training" : "cell", reason}] += gap.cells;
       continue;
     }
     const std::string line = fmt::format(

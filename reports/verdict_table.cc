@@ -305,8 +305,7 @@ std::string DashNote(const Model& model, const Table& table) {
   if (!any) return "";
   const auto dropped =
       std::count_if(model.gaps.begin(), model.gaps.end(), [](const Gap& gap) {
-        return gap.outcome.kind == Outcome::Kind::kSkipped &&
-               gap.what.starts_with("training");
+        return gap.training && gap.outcome.kind == Outcome::Kind::kSkipped;
       });
   if (dropped == 0) return "A dash is what was not measured";
   return fmt::format("A dash is what was not measured, {} training{} among it",

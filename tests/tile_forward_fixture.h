@@ -304,24 +304,24 @@ inline TileSpec Spec(int64_t qk_dim, int64_t v_dim, Pattern pattern) {
   return spec;
 }
 
-inline Part Causal() {
+inline Part Masked(bool causal) {
   Part part;
-  part.low = 0;
+  if (causal) part.low = 0;
   return part;
 }
 
+inline Part Causal() { return Masked(true); }
+
 inline Part Window(int64_t reach, int64_t sinks, bool causal) {
-  Part part;
-  if (causal) part.low = 0;
+  Part part = Masked(causal);
   part.reach = reach;
   part.sinks = sinks;
   return part;
 }
 
 inline Part Fixed(int64_t block, int64_t columns, bool causal) {
-  Part part;
+  Part part = Masked(causal);
   part.kind = Part::Kind::kFixed;
-  if (causal) part.low = 0;
   part.block = block;
   part.columns = columns;
   return part;
@@ -338,9 +338,8 @@ inline Part Blocks(int64_t block, int64_t count, bool causal) {
     if (row % 5 == 3) mask->columns.resize(mask->offsets.back());  // nothing
     mask->offsets.push_back(static_cast<int64_t>(mask->columns.size()));
   }
-  Part part;
+  Part part = Masked(causal);
   part.kind = Part::Kind::kBlocks;
-  if (causal) part.low = 0;
   part.block = block;
   part.blocks = mask;
   return part;

@@ -128,7 +128,7 @@ template <class F>
 HWY_INLINE void ForStrips(const PartJob& job, F run) {
   const bool running = job.pass.spec.normaliser == Normaliser::kSoftmax;
   ForTiles(job, [&](const TileWork& work, const CutTile& tile) HWY_ATTR {
-    const int64_t vecs = (work.queries.size() + kLanes - 1) / kLanes;
+    const int vecs = kShape.VecsOf(work.queries.size());
     for (const Batch& batch : tile.batches) {
       bool rescales = running;
       for (int i = 0; i < batch.strips; ++i) {
@@ -176,8 +176,8 @@ void Weights(const PartJob& job) {
   const TileScratch& s = job.scratch;
   ForStrips(job, [&](const StripAt& x) HWY_ATTR {
     ByVectors(x.strip.vecs, [&](auto vecs) HWY_ATTR {
-      Arithmetic::template Weigh<Policy, vecs(), false>(
-          Policy(x.work), x.scores, s.max + x.lane, s.sum + x.lane,
+      Arithmetic::template Weigh<Policy::kRunning, vecs(), false>(
+          Policy(x.work).Weights(), x.scores, s.max + x.lane, s.sum + x.lane,
           x.strip.keys);
     });
   });

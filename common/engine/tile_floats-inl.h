@@ -93,11 +93,11 @@ class Floats {
     return At(w_.call->v, s.other_row);
   }
 
-  template <class Policy, int kVecs, bool kCareful>
-  static void Weigh(const Policy& policy, float* scores, const float* max,
-                    float* sum, int n) {
-    if constexpr (Policy::kRunning)
-      WeighStrip<Policy, kVecs, kCareful>(policy, scores, max, sum, n);
+  template <bool kRunning, int kVecs, bool kCareful, class Scores>
+  static void Weigh(Scores held, float* scores, const float* max, float* sum,
+                    int n) {
+    if constexpr (kRunning)
+      WeighStrip<kVecs, kCareful>(held, scores, max, sum, n);
   }
   static int Steps(int keys) { return keys; }
 

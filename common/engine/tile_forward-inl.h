@@ -51,7 +51,7 @@ class Tile {
         policy_(work),
         arithmetic_(work, scratch),
         queries_(static_cast<int>(work.queries.size())),
-        vecs_((queries_ + kLanes - 1) / kLanes),
+        vecs_(kShape.VecsOf(queries_)),
         lanes_(vecs_ * kLanes),
         bf16_(spec_.dtype == DType::kBF16) {}
 
@@ -195,10 +195,12 @@ void Tile<Policy, Arithmetic>::Weights(const Strip& strip) {
   if constexpr (kVecs > 1)
     if (strip.vecs < kVecs) return Weights<kVecs - 1>(strip);
   const int at = strip.first_vec * kLanes;
-  const auto kernel = careful_
-                          ? Arithmetic::template Weigh<Policy, kVecs, true>
-                          : Arithmetic::template Weigh<Policy, kVecs, false>;
-  kernel(policy_, s_.scores + strip.start * kTile + at, s_.max + at,
+  using Scores = decltype(policy_.Weights());
+  const auto kernel =
+      careful_
+          ? Arithmetic::template Weigh<Policy::kRunning, kVecs, true, Scores>
+          : Arithmetic::template Weigh<Policy::kRunning, kVecs, false, Scores>;
+  kernel(policy_.Weights(), s_.scores + strip.start * kTile + at, s_.max + at,
          s_.sum + at, strip.keys);
 }
 
@@ -261,7 +263,8 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
   for (const Strip* s = batch.strip; s < end; ++s) arithmetic_.Pack(*s);
   FetchFollowing(w_, EndOf(end[-1]), *w_.fetches);
   if constexpr (Policy::kRunning) std::copy_n(s_.max, kTile, s_.factor);
-  if constexpr (Policy::kRaw) std::fill_n(s_.max, kTile, kLowest);
+  const auto held = policy_.Weights();
+  if constexpr (held.kRaw) std::fill_n(s_.max, kTile, kLowest);
   for (const Strip* s = batch.strip; s < end; ++s)
     Scores<kShape.vecs>(batch, *s);
 
@@ -270,8 +273,8 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
     for (int j = 0; j < lanes_; j += kLanes) {
       const V before = hn::Load(d, s_.factor + j);
       V top = hn::Load(d, s_.max + j);
-      if constexpr (Policy::kRaw) {
-        top = hn::Max(before, policy_.Scaled(top));
+      if constexpr (held.kRaw) {
+        top = hn::Max(before, held.Scaled(top));
         hn::Store(top, d, s_.max + j);
       }
       const V factor = Exp2(d, hn::Sub(before, top));
@@ -294,8 +297,8 @@ void Tile<Policy, Arithmetic>::operator()(const Batch& batch) {
 template <class Policy, class Arithmetic>
 bool Tile<Policy, Arithmetic>::Finite() const {
   constexpr int kChains = 4;
+  // Zeros, or NaN.
   V zeros[kChains] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-  // ... or NaN
   const auto add = [&](int64_t c, int j, V& sum) HWY_ATTR {
     sum = hn::MulAdd(hn::Zero(d), hn::Load(d, s_.out + c * kTile + j), sum);
   };

@@ -96,10 +96,10 @@ struct PairValues {
 };
 
 // Weights of n keys in place of their scores: pairs of keys 2 r and 2 r + 1 in
-// row r. Running: 2^(score - max), and added to `sum` before they are rounded.
+// row r. kRunning: 2^(score - max), and added to `sum` before they are rounded.
 // kCareful as in WeighStrip.
-template <class Policy, int kVecs, bool kCareful>
-HWY_NOINLINE void WeighPairs(Policy policy, float* scores, const float* max,
+template <bool kRunning, int kVecs, bool kCareful, class Scores>
+HWY_NOINLINE void WeighPairs(Scores held, float* scores, const float* max,
                              float* sum, int n) {
   constexpr int kSumKeys = 16;
   V top[kVecs], total[kVecs];
@@ -115,13 +115,10 @@ HWY_NOINLINE void WeighPairs(Policy policy, float* scores, const float* max,
       for (int j = 0; j < kVecs; ++j) {
         const auto weight = [&](int key) HWY_ATTR {
           const V s = hn::Load(d, scores + key * kTile + j * kLanes);
-          if constexpr (!Policy::kRunning) {
-            return s;
-          } else {
-            const V p = Weight<kCareful>(policy, s, top[j]);
-            part[j] = hn::Add(part[j], p);
-            return p;
-          }
+          if constexpr (!kRunning) return s;
+          const V p = Weight<kCareful>(held, s, top[j]);
+          part[j] = hn::Add(part[j], p);
+          return p;
         };
         const V low = weight(i);
         const V high = i + 1 < n ? weight(i + 1) : hn::Zero(d);
@@ -130,7 +127,7 @@ HWY_NOINLINE void WeighPairs(Policy policy, float* scores, const float* max,
       }
     for (int j = 0; j < kVecs; ++j) total[j] = hn::Add(total[j], part[j]);
   }
-  if constexpr (Policy::kRunning)
+  if constexpr (kRunning)
     for (int j = 0; j < kVecs; ++j)
       hn::Store(hn::Add(hn::Load(d, sum + j * kLanes), total[j]), d,
                 sum + j * kLanes);
@@ -193,10 +190,10 @@ class Pairs {
     return ValuesOf(strip).From(strip.keys / 2);
   }
 
-  template <class Policy, int kVecs, bool kCareful>
-  static void Weigh(const Policy& policy, float* scores, const float* max,
-                    float* sum, int n) {
-    WeighPairs<Policy, kVecs, kCareful>(policy, scores, max, sum, n);
+  template <bool kRunning, int kVecs, bool kCareful, class Scores>
+  static void Weigh(Scores held, float* scores, const float* max, float* sum,
+                    int n) {
+    WeighPairs<kRunning, kVecs, kCareful>(held, scores, max, sum, n);
   }
   static int Steps(int keys) { return (keys + 1) / 2; }
 

@@ -33,12 +33,10 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 //             otherwise Score returns the weight itself
 //   kHidden   the score of a pair that is not visible: its weight is 0
 //   kMask     whether the caller's mask stands where scores are to go
-//   kRaw      scores are held as they come from products: Scaled() makes their
-//             maxima what others hold
 //   Policy(work), Factor()  what queries are multiplied by beforehand
 //   Score(s, ahead, at)     ahead: i - j of lane 0, in class coordinates; at:
 //                           where the score is to go
-//   Exponent(s, top)        of a held score's weight below the maximum
+//   Weights()               of held scores: Held or HeldRaw
 //   Norm(query)             without kRunning: what out is multiplied by
 
 // Scores are in base 2: queries carry log2 e.
@@ -47,14 +45,13 @@ class Softmax {
   static constexpr bool kRunning = true;
   static constexpr float kHidden = -kInf;
   static constexpr bool kMask = false;
-  static constexpr bool kRaw = false;
 
   explicit Softmax(const TileWork& work)
       : factor_(static_cast<float>(static_cast<double>(work.spec->scale) *
                                    1.4426950408889634)) {}
   float Factor() const { return factor_; }
   HWY_INLINE V Score(V s, int64_t, const float*) const { return s; }
-  HWY_INLINE V Exponent(V s, V top) const { return hn::Sub(s, top); }
+  Held Weights() const { return {}; }
 
  private:
   float factor_;
@@ -63,13 +60,8 @@ class Softmax {
 // Of queries without their factor, which must be positive.
 class RawSoftmax : public Softmax {
  public:
-  static constexpr bool kRaw = true;
-
   using Softmax::Softmax;
-  HWY_INLINE V Scaled(V s) const { return hn::Mul(s, hn::Set(d, Factor())); }
-  HWY_INLINE V Exponent(V s, V top) const {
-    return hn::MulSub(s, hn::Set(d, Factor()), top);
-  }
+  HeldRaw Weights() const { return {Factor()}; }
 };
 
 // s - slope |i - j|.
@@ -180,10 +172,10 @@ class ReluSquared {
   static constexpr bool kRunning = false;
   static constexpr float kHidden = kHiddenWeight;
   static constexpr bool kMask = false;
-  static constexpr bool kRaw = false;
 
   explicit ReluSquared(const TileWork& work) : factor_(work.spec->scale) {}
   float Factor() const { return factor_; }
+  Held Weights() const { return {}; }
   HWY_INLINE V Score(V s, int64_t, const float*) const {
     const V positive = hn::Max(hn::Zero(d), s);  // keeps a NaN in second place
     return hn::Mul(positive, positive);

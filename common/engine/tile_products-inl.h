@@ -217,9 +217,24 @@ HWY_NOINLINE void ScoreStrip(const Policy& policy, Keys keys, int64_t dim,
       policy, keys, dim, queries, scores, max, 0, n, sight, ahead, fetches);
 }
 
-template <bool kCareful, class Policy>
-HWY_INLINE V Weight(const Policy& policy, V score, V top) {
-  const V p = Exp2(d, policy.Exponent(score, top));
+// How scores are held: as weights take them, or, kRaw, as products leave them,
+// and then Scaled() makes of their maximum what it is otherwise.
+struct Held {
+  static constexpr bool kRaw = false;
+  HWY_INLINE V Exponent(V s, V top) const { return hn::Sub(s, top); }
+};
+struct HeldRaw {
+  static constexpr bool kRaw = true;
+  float factor;
+  HWY_INLINE V Scaled(V s) const { return hn::Mul(s, hn::Set(d, factor)); }
+  HWY_INLINE V Exponent(V s, V top) const {
+    return hn::MulSub(s, hn::Set(d, factor), top);
+  }
+};
+
+template <bool kCareful, class Scores>
+HWY_INLINE V Weight(Scores held, V score, V top) {
+  const V p = Exp2(d, held.Exponent(score, top));
   if constexpr (!kCareful) return p;
   const auto hidden =
       hn::Eq(score, hn::Set(d, -std::numeric_limits<float>::infinity()));
@@ -229,8 +244,8 @@ HWY_INLINE V Weight(const Policy& policy, V score, V top) {
 // Weights 2^(score - max) of n keys, in place; adds them to `sum`. Sums start
 // anew every kSumKeys: of a plain sum of f32, the error grows with its length.
 // kCareful: those that are not visible, of score -infinity, are kHiddenWeight.
-template <class Policy, int kVecs, bool kCareful>
-HWY_NOINLINE void WeighStrip(Policy policy, float* scores, const float* max,
+template <int kVecs, bool kCareful, class Scores>
+HWY_NOINLINE void WeighStrip(Scores held, float* scores, const float* max,
                              float* sum, int n) {
   constexpr int kSumKeys = 16;
   V top[kVecs], total[kVecs];
@@ -245,7 +260,7 @@ HWY_NOINLINE void WeighStrip(Policy policy, float* scores, const float* max,
     for (; i < end; ++i)
       for (int j = 0; j < kVecs; ++j) {
         float* const s = scores + i * kTile + j * kLanes;
-        const V p = Weight<kCareful>(policy, hn::Load(d, s), top[j]);
+        const V p = Weight<kCareful>(held, hn::Load(d, s), top[j]);
         part[j] = hn::Add(part[j], p);
         hn::Store(p, d, s);
       }

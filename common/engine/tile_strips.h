@@ -20,6 +20,10 @@ struct TileShape {
   int lanes = 0, vecs = 0, rows = 0;
   bool splits = false;
   int queries() const { return lanes * vecs; }
+  /// Vectors that hold that many queries.
+  constexpr int VecsOf(int64_t n) const {
+    return static_cast<int>((n + lanes - 1) / lanes);
+  }
 };
 
 /// Keys key .. key + keys - 1, seen by vectors first_vec .. first_vec + vecs -
@@ -71,8 +75,7 @@ class StripCutter {
       : part_(part),
         queries_(queries),
         shape_(shape),
-        vecs_(
-            static_cast<int>((queries.size() + shape.lanes - 1) / shape.lanes)),
+        vecs_(shape.VecsOf(queries.size())),
         batch_(batch),
         compute_(compute) {
     batch_.Clear();
